@@ -1,0 +1,434 @@
+"""The controller with workers that only pretend: decisions and bookkeeping, no engine and no sleeps."""
+
+import asyncio
+import contextlib
+from collections import Counter
+
+import pytest
+
+from workbench.engine.host import LoadTimes
+from workbench.engine.memory import MemoryReading
+from workbench.engine.spec import ModelSpec
+from workbench.errors import (
+    ConflictError,
+    ModelLoadError,
+    NotFoundError,
+    ShuttingDownError,
+    UnavailableError,
+    WorkerDiedError,
+)
+from workbench.pool.bring_up import BringUpTimes
+from workbench.pool.controller import Controller
+from workbench.pool.devices import Device
+from workbench.pool.health import Limits
+from workbench.pool.messages import Cleaned, Crashed, Loaded, LoadFailed, Released, Warmed
+from workbench.pool.states import WorkerEvent, WorkerState, next_state
+from workbench.pool.worker import EVENT_OF_REPORT, Worker
+
+MEMORY = MemoryReading(1, 0)
+TIMES = LoadTimes(0.1, 0.2, 0.3)
+
+
+class FakeWorker:
+    """Obeys at once; a test can make it fail or die."""
+
+    def __init__(self, worker_id, device):
+        self.id, self.device, self.pid = worker_id, device, 0
+        self.state = WorkerState.STARTING
+        self.started_at = self.state_since = self.heard_at = self.pinged_at = self.asked_at = 0.0
+        self.swaps, self.step_s, self.memory, self.crash_reason = 0, 0.0, MEMORY, ""
+        self.was_warm = self.dismissed = False
+        self.reports = asyncio.Queue()
+        self.leaves_behind = 0
+        self.hold_loads = False
+        self.say(Warmed(MEMORY))
+
+    def say(self, report):
+        self.reports.put_nowait(report)
+
+    def die(self, how="was killed (SIGKILL)"):
+        self.reports.put_nowait(how)
+
+    def apply(self, event):
+        self.state = next_state(self.state, event)
+        self.was_warm |= self.state is WorkerState.WARM
+
+    def load(self, config, input_address, output_address):
+        self.apply(WorkerEvent.LOAD)
+        self.swaps += 1
+        if not self.hold_loads:
+            self.say(Loaded(TIMES))
+
+    def unload(self):
+        held = self.state is WorkerState.LOADING
+        self.apply(WorkerEvent.UNLOAD)
+        self.say(LoadFailed("cancelled") if held else Released())
+        self.say(Cleaned(self.leaves_behind, MEMORY))
+
+    def snapshot(self, held):
+        return Worker.snapshot(self, held)
+
+    def ping(self):
+        pass
+
+    def stop(self):
+        self.dismissed = True
+        self.apply(WorkerEvent.STOP)
+        self.die("ended with exit code 0")
+
+    kill = die
+
+    async def listen(self, on_report):
+        while not isinstance(report := await self.reports.get(), str):
+            if event := EVENT_OF_REPORT.get(type(report)):
+                self.apply(event)
+            on_report(self, report)
+        self.apply(WorkerEvent.DIED)
+        return report
+
+    async def end(self):
+        self.apply(WorkerEvent.DIED)
+        return "was killed (SIGKILL)"
+
+
+class FakeClient:
+    def __init__(self):
+        self.failed = None
+        self.closed = False
+
+    def fail(self, error):
+        self.failed = error
+
+    def stop_listening(self):
+        pass
+
+    async def close(self):
+        self.closed = True
+
+
+class Pool:
+    """A controller and everything it made."""
+
+    def __init__(self, budget=100, max_workers=3, **limits):
+        self.workers, self.clients, self.swaps = [], [], []
+        self.hold_loads = False
+        self.launch_error = None
+        self.crash_at_start = False
+        device = Device("cpu", "CPU", 1000, budget, max_workers)
+        self.task = None
+        self.controller = Controller(
+            (device,),
+            Limits(**limits),
+            self.launch,
+            self.bring_up,
+            on_change=self.on_change,
+            on_swap=self.swaps.append,
+        )
+        self.changed = asyncio.Condition()
+
+    def on_change(self):
+        async def notify():
+            async with self.changed:
+                self.changed.notify_all()
+
+        self.notification = asyncio.ensure_future(notify())
+
+    async def launch(self, worker_id, device):
+        if self.launch_error:
+            raise self.launch_error
+        worker = FakeWorker(worker_id, device)
+        worker.hold_loads = self.hold_loads
+        if self.crash_at_start:
+            worker.reports = asyncio.Queue()
+            worker.say(Crashed("no module named vllm"))
+            worker.die("ended with exit code 1")
+        self.workers.append(worker)
+        return worker
+
+    async def bring_up(self, spec, worker, memory, loaded):
+        worker.load(b"", "", "")
+        times = await loaded
+        client = FakeClient()
+        self.clients.append(client)
+        return client, BringUpTimes(0.0, times, 0.0)
+
+    async def end(self):
+        self.task.cancel()
+        await asyncio.gather(self.task, return_exceptions=True)
+
+    async def until(self, condition):
+        async with asyncio.timeout(5), self.changed:
+            await self.changed.wait_for(condition)
+
+    def states(self):
+        return Counter(worker.state for worker in self.controller.snapshot().workers)
+
+    def on_device(self):
+        return {runner.model for runner in self.controller.snapshot().runners}
+
+
+@contextlib.asynccontextmanager
+async def running(**arguments):
+    pool = Pool(**arguments)
+    pool.task = asyncio.create_task(pool.controller.run())
+    try:
+        yield pool
+    finally:
+        await pool.end()
+
+
+def spec(name, size=40):
+    return ModelSpec(name, f"/models/{name}", size - 10, 10, 0)
+
+
+async def use(pool, name, size=40):
+    async with pool.controller.ask(spec(name, size)) as ticket:
+        return await ticket.lease()
+
+
+async def test_a_lease_comes_and_goes():
+    async with running() as pool:
+        async with pool.controller.ask(spec("a")) as ticket:
+            lease = await ticket.lease()
+            assert lease.swap.model == "a"
+            await pool.until(lambda: pool.controller.snapshot().runners[0].in_flight == 1)
+        await pool.until(lambda: pool.controller.snapshot().runners[0].in_flight == 0)
+        assert (await use(pool, "a")).swap is None
+
+
+async def test_concurrent_requests_share_one_load():
+    async with running() as pool:
+        leases = await asyncio.gather(*(use(pool, "a") for _ in range(20)))
+        assert len({id(lease.client) for lease in leases}) == 1
+        assert [swap.model for swap in pool.swaps] == ["a"]
+
+
+async def test_models_serve_side_by_side_then_the_oldest_goes():
+    async with running() as pool:
+        for name in ("a", "b", "c"):
+            await use(pool, name)
+        assert pool.on_device() >= {"b", "c"}
+        assert pool.swaps[-1].evicted == ("a",)
+        await pool.until(lambda: pool.clients[0].closed)
+
+
+async def test_a_spare_is_warm_before_it_is_needed():
+    async with running() as pool:
+        await use(pool, "a")
+        await pool.until(lambda: pool.states() == {"serving": 1, "warm": 1})
+
+
+async def test_a_held_model_stays_and_the_other_waits_for_it():
+    async with running(budget=50) as pool:
+        async with pool.controller.ask(spec("a")) as ticket:
+            await ticket.lease()
+            async with pool.controller.ask(spec("b")) as second:
+                stages = second.stages()
+                while (await anext(stages)).detail != "Waiting for a to finish answering":
+                    pass
+                assert pool.on_device() == {"a"}
+        assert (await use(pool, "b")).swap.evicted == ("a",)
+
+
+async def test_leaving_while_loading_cancels_the_load():
+    async with running() as pool:
+        pool.hold_loads = True
+        async with pool.controller.ask(spec("a")) as ticket:
+            async for progress in ticket.stages():
+                if progress.stage == "loading":
+                    break
+        await pool.until(lambda: not pool.controller.snapshot().runners)
+        assert [swap.outcome for swap in pool.swaps] == ["cancelled"]
+
+
+async def test_an_eviction_for_a_request_that_left_is_not_told_of_the_next_load():
+    async with running(budget=50) as pool:
+        await use(pool, "a")
+        async with pool.controller.ask(spec("b")) as ticket:
+            async for progress in ticket.stages():
+                if progress.stage == "evicting":
+                    break
+        await pool.until(lambda: not pool.on_device())
+        assert (await use(pool, "b")).swap.evicted == ()
+
+
+async def test_the_load_goes_on_while_somebody_still_waits():
+    async with running() as pool:
+        pool.hold_loads = True
+        first, second = pool.controller.ask(spec("a")), pool.controller.ask(spec("a"))
+        async with second as staying:
+            async with first as leaving:
+                async for progress in leaving.stages():
+                    if progress.stage == "loading":
+                        break
+            await pool.until(lambda: pool.states()["loading"] == 1)
+            next(w for w in pool.workers if w.state is WorkerState.LOADING).say(Loaded(TIMES))
+            await staying.lease()
+        assert [swap.outcome for swap in pool.swaps] == ["ok"]
+
+
+async def test_a_failed_load_fails_all_who_wait_and_the_worker_goes_on():
+    async with running() as pool:
+        pool.hold_loads = True
+        waiting = [asyncio.create_task(use(pool, "a")) for _ in range(3)]
+        await pool.until(lambda: pool.states()["loading"] == 1)
+        worker = next(w for w in pool.workers if w.state is WorkerState.LOADING)
+        worker.say(LoadFailed("no such tensor"))
+        worker.say(Cleaned(0, MEMORY))
+        for task in waiting:
+            with pytest.raises(ModelLoadError, match="no such tensor"):
+                await task
+        await pool.until(lambda: worker.state is WorkerState.WARM)
+        assert pool.swaps[0].outcome == "failed"
+
+
+async def test_a_dead_worker_fails_its_requests_and_is_replaced():
+    async with running(budget=50, max_workers=1) as pool:
+        async with pool.controller.ask(spec("a")) as ticket:
+            lease = await ticket.lease()
+            pool.workers[0].die()
+            await pool.until(lambda: lease.client.failed is not None)
+            assert isinstance(lease.client.failed, WorkerDiedError)
+        assert (await use(pool, "a")).client is not lease.client
+        assert len(pool.workers) == 2
+
+
+async def test_a_worker_that_keeps_memory_is_replaced():
+    async with running(budget=50, max_workers=1, leak_tolerance=10) as pool:
+        await use(pool, "a")
+        pool.workers[0].leaves_behind = 11
+        await use(pool, "b")
+        assert [worker.state for worker in pool.workers] == [WorkerState.DEAD, WorkerState.SERVING]
+
+
+async def test_a_worker_of_age_is_replaced():
+    async with running(budget=50, max_workers=1, worker_max_swaps=1) as pool:
+        await use(pool, "a")
+        await use(pool, "b")
+        assert len(pool.workers) == 2
+
+
+async def test_workers_that_cannot_start_are_not_started_for_ever():
+    async with running(spare_workers=0) as pool:
+        pool.launch_error = OSError("no more processes")
+        with pytest.raises(UnavailableError, match="Workers can't start: no more processes"):
+            await use(pool, "a")
+
+
+async def test_unload_needs_force_while_in_flight():
+    async with running() as pool:
+        with pytest.raises(NotFoundError):
+            await pool.controller.unload("a")
+        async with pool.controller.ask(spec("a")) as ticket:
+            lease = await ticket.lease()
+            with pytest.raises(ConflictError, match="a has 1 request in flight"):
+                await pool.controller.unload("a")
+            await pool.controller.unload("a", force=True)
+            assert isinstance(lease.client.failed, ConflictError)
+        await pool.until(lambda: not pool.on_device())
+
+
+async def test_too_many_waiters_are_turned_away():
+    async with running(budget=50, max_queued=2) as pool, contextlib.AsyncExitStack() as stack:
+        first = await stack.enter_async_context(pool.controller.ask(spec("a")))
+        await first.lease()
+        for _ in range(2):
+            await stack.enter_async_context(pool.controller.ask(spec("b")))
+        await pool.until(lambda: pool.controller.snapshot().waiters)
+        with pytest.raises(UnavailableError, match="2 requests wait for a model already"):
+            await use(pool, "b")
+
+
+async def test_a_burst_is_bounded_too():
+    async with running(budget=50, max_queued=2) as pool:
+        pool.hold_loads = True
+        asked = [asyncio.create_task(use(pool, "a")) for _ in range(50)]
+        done, waiting = await asyncio.wait(asked, timeout=0.5)
+        assert (len(done), len(waiting)) == (48, 2)
+        assert all(isinstance(task.exception(), UnavailableError) for task in done)
+        for task in waiting:
+            task.cancel()
+
+
+async def test_a_slow_reader_of_stages_misses_nothing():
+    async with running() as pool, pool.controller.ask(spec("a")) as ticket:
+        async with asyncio.timeout(5):
+            async for _ in ticket.stages():
+                await pool.until(lambda: bool(pool.clients))
+        assert (await ticket.lease()).client is pool.clients[0]
+
+
+async def test_workers_that_crash_while_starting_are_not_started_for_ever():
+    async with running(spare_workers=0) as pool:
+        pool.crash_at_start = True
+        with pytest.raises(UnavailableError, match=r"Workers can't start: .*no module named vllm"):
+            await use(pool, "a")
+        assert len(pool.workers) == 3
+
+
+async def test_a_report_that_cannot_be_costs_the_worker_not_the_pool():
+    async with running(budget=50, max_workers=1) as pool:
+        await use(pool, "a")
+        pool.workers[0].say(Warmed(MEMORY))  # a serving worker can't have warmed up
+        await pool.until(lambda: len(pool.workers) == 2)
+        assert (await use(pool, "a")).client is pool.clients[1]
+
+
+async def test_a_worker_that_dies_before_it_is_told_of_a_load_is_replaced_unseen():
+    async with running(max_workers=1) as pool:
+        configured = asyncio.Event()
+        bring_up = pool.controller._bring_up
+
+        async def configure_first(*arguments):
+            await configured.wait()
+            return await bring_up(*arguments)
+
+        pool.controller._bring_up = configure_first
+        asked = asyncio.create_task(use(pool, "a"))
+        await pool.until(lambda: pool.on_device() == {"a"})
+        pool.workers[0].die()
+        await pool.until(lambda: len(pool.workers) == 2)
+        configured.set()
+        assert (await asked).swap.worker == pool.workers[1].id
+
+
+async def test_a_restarted_worker_gets_no_newcomers():
+    async with running(max_workers=1) as pool:
+        await use(pool, "a")
+        old = pool.workers[0]
+        await pool.controller.restart(old.id)
+        lease = await use(pool, "a")
+        assert lease.client is pool.clients[1]
+        assert old.state is WorkerState.DEAD
+
+
+async def test_another_spec_of_a_model_is_loaded_anew():
+    async with running() as pool:
+        await use(pool, "a", size=40)
+        assert (await use(pool, "a", size=50)).swap.device_bytes == 50
+
+
+async def test_a_shutdown_fails_what_waits_and_what_runs():
+    async with running(budget=50) as pool:
+        async with pool.controller.ask(spec("a")) as ticket:
+            lease = await ticket.lease()
+            waiting = asyncio.create_task(use(pool, "b"))
+            await pool.until(lambda: pool.controller.snapshot().waiters)
+            await pool.end()
+            with pytest.raises(ShuttingDownError):
+                await waiting
+            assert isinstance(lease.client.failed, ShuttingDownError)
+        for late in (use(pool, "a"), pool.controller.unload("a"), pool.controller.restart("w1")):
+            with pytest.raises(ShuttingDownError):
+                await late
+
+
+async def test_what_was_asked_just_before_the_end_is_answered():
+    async with running() as pool:
+        await use(pool, "b")
+        asked = [asyncio.create_task(use(pool, "a")), asyncio.create_task(pool.controller.unload("a"))]
+        pool.task.cancel()
+        async with asyncio.timeout(5):
+            for task in asked:
+                with pytest.raises((ShuttingDownError, NotFoundError)):
+                    await task

@@ -1,0 +1,42 @@
+import time
+from types import SimpleNamespace
+
+from workbench.pool.health import Limits, sickness
+from workbench.pool.states import WorkerState
+
+LIMITS = Limits(ping_timeout=20, step_timeout=300, load_timeout=900, unload_timeout=30)
+
+
+def worker(state=WorkerState.SERVING, heard_ago=0.0, asked_ago=0.0, state_for=0.0, step_s=0.0):
+    now = time.monotonic()
+    return SimpleNamespace(
+        state=state,
+        heard_at=now - heard_ago,
+        asked_at=now - asked_ago,
+        state_since=now - state_for,
+        step_s=step_s,
+    )
+
+
+def test_a_quiet_worker_that_was_not_asked_is_well():
+    assert sickness(worker(heard_ago=99, asked_ago=100), LIMITS) == ""
+
+
+def test_a_worker_has_its_time_to_answer_however_long_it_was_not_asked():
+    assert sickness(worker(heard_ago=9999, asked_ago=1), LIMITS) == ""
+
+
+def test_a_worker_that_answers_no_ping_is_hung():
+    assert "no sign of life for 20 s" in sickness(worker(heard_ago=22, asked_ago=21), LIMITS)
+
+
+def test_a_long_step_is_well_until_its_limit():
+    assert sickness(worker(step_s=299), LIMITS) == ""
+    assert "one engine step" in sickness(worker(step_s=301), LIMITS)
+
+
+def test_each_state_has_its_limit():
+    assert sickness(worker(WorkerState.LOADING, state_for=899), LIMITS) == ""
+    assert "was loading for more than 900 s" in sickness(worker(WorkerState.LOADING, state_for=901), LIMITS)
+    assert "was unloading" in sickness(worker(WorkerState.UNLOADING, state_for=31), LIMITS)
+    assert sickness(worker(WorkerState.WARM, state_for=1e6), LIMITS) == ""

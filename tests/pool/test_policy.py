@@ -1,0 +1,260 @@
+"""The policy with made-up views: sizes are plain numbers, times are seconds."""
+
+import pytest
+
+from workbench.pool.policy import (
+    DeviceView,
+    Load,
+    PoolView,
+    RunnerView,
+    WaiterView,
+    WorkerView,
+    decide,
+)
+
+NOW = 1000.0
+FAIRNESS = 10.0
+
+
+def device(budget=100, max_workers=3, spares=0, name="cpu"):
+    return DeviceView(name, budget, max_workers, spares)
+
+
+def worker(name, state="warm", on="cpu"):
+    return WorkerView(name, on, state)
+
+
+def serving(model, size=40, in_flight=0, last_used=0.0, on="cpu"):
+    return RunnerView(model, on, "serving", size, in_flight, last_used)
+
+
+def waiter(number, model, size=40, waited=0.0):
+    return WaiterView(number, model, size, NOW - waited)
+
+
+def view(devices=None, workers=(), runners=(), waiters=()):
+    return PoolView(
+        NOW, FAIRNESS, tuple(devices or [device()]), tuple(workers), tuple(runners), tuple(waiters)
+    )
+
+
+def test_1_a_serving_model_goes_ahead_for_everybody():
+    plan = decide(
+        view(
+            workers=[worker("w1", "taken")], runners=[serving("a")], waiters=[waiter(1, "a"), waiter(2, "a")]
+        )
+    )
+    assert plan.grants == (1, 2)
+
+
+def test_2_a_second_request_joins_the_load():
+    loading = RunnerView("a", "cpu", "loading", 40)
+    plan = decide(
+        view(
+            workers=[worker("w1", "taken"), worker("w2")],
+            runners=[loading],
+            waiters=[waiter(1, "a"), waiter(2, "a")],
+        )
+    )
+    assert plan.loads == ()
+    assert plan.evictions == {}
+    assert plan.progress[2].stage == "loading"
+
+
+def test_two_requests_for_one_model_start_one_load():
+    plan = decide(view(workers=[worker("w1"), worker("w2")], waiters=[waiter(1, "a"), waiter(2, "a")]))
+    assert plan.loads == (Load("a", "cpu", ("w1",)),)
+
+
+def test_3_a_model_on_its_way_out_is_waited_for():
+    leaving = RunnerView("a", "cpu", "unloading", 40)
+    plan = decide(
+        view(workers=[worker("w1", "taken"), worker("w2")], runners=[leaving], waiters=[waiter(1, "a")])
+    )
+    assert plan.loads == ()
+    assert plan.progress[1].stage == "evicting"
+
+
+def test_4_a_model_that_can_never_fit_is_refused_with_the_numbers():
+    plan = decide(
+        view(devices=[device(1 << 30)], workers=[worker("w1")], waiters=[waiter(1, "big", size=3 << 30)])
+    )
+    assert "3.00 GiB" in plan.refusals[1]
+    assert "1.00 GiB" in plan.refusals[1]
+    assert plan.evictions == {}
+
+
+def test_5_models_serve_side_by_side_while_they_fit():
+    plan = decide(
+        view(workers=[worker("w1", "taken"), worker("w2")], runners=[serving("a")], waiters=[waiter(1, "b")])
+    )
+    assert plan.loads == (Load("b", "cpu", ("w2",)),)
+    assert plan.evictions == {}
+
+
+def test_6_the_least_recently_used_idle_model_goes_first_and_no_more_than_needed():
+    plan = decide(
+        view(
+            workers=[worker("w1", "taken"), worker("w2", "taken"), worker("w3")],
+            runners=[serving("new", last_used=9), serving("old", last_used=1)],
+            waiters=[waiter(1, "c")],
+        )
+    )
+    assert plan.evictions == {"old": "c"}
+    assert plan.progress[1].detail == "Evicting old"
+
+
+def test_6_an_eviction_under_way_is_counted_not_repeated():
+    plan = decide(
+        view(
+            workers=[worker("w1", "taken"), worker("w2", "taken"), worker("w3")],
+            runners=[RunnerView("old", "cpu", "unloading", 40), serving("new")],
+            waiters=[waiter(1, "c")],
+        )
+    )
+    assert plan.evictions == {}
+    assert plan.loads == ()
+
+
+def test_6_a_full_pool_of_workers_evicts_for_a_worker_though_memory_is_free():
+    plan = decide(
+        view(
+            devices=[device(max_workers=1)],
+            workers=[worker("w1", "taken")],
+            runners=[serving("a", 10)],
+            waiters=[waiter(1, "b", 10)],
+        )
+    )
+    assert plan.evictions == {"a": "b"}
+
+
+def test_7_without_a_warm_worker_one_is_started():
+    plan = decide(
+        view(workers=[worker("w1", "taken")], runners=[serving("a", 10)], waiters=[waiter(1, "b", 10)])
+    )
+    assert plan.starts == ("cpu",)
+    assert plan.progress[1].stage == "starting"
+
+
+def test_7_a_worker_on_its_way_is_waited_for():
+    plan = decide(view(workers=[worker("", "coming")], waiters=[waiter(1, "b", 10)]))
+    assert plan.starts == ()
+
+
+def test_8_a_busy_model_is_never_evicted():
+    plan = decide(
+        view(
+            workers=[worker("w1", "taken"), worker("w2")],
+            runners=[serving("a", 80, in_flight=1)],
+            waiters=[waiter(1, "b", waited=99)],
+        )
+    )
+    assert plan.evictions == {}
+    assert "a" in plan.progress[1].detail
+
+
+def test_8_nothing_is_evicted_in_vain():
+    plan = decide(
+        view(
+            workers=[worker("w1", "taken"), worker("w2", "taken"), worker("w3")],
+            runners=[serving("idle", 20), serving("busy", 70, in_flight=1)],
+            waiters=[waiter(1, "c", 90)],
+        )
+    )
+    assert plan.evictions == {}
+
+
+def test_8_requests_for_a_serving_model_are_grouped():
+    plan = decide(
+        view(
+            workers=[worker("w1", "taken"), worker("w2")],
+            runners=[serving("a", 80)],
+            waiters=[waiter(1, "b", waited=1), waiter(2, "a")],
+        )
+    )
+    assert plan.grants == (2,)
+    assert plan.evictions == {}
+
+
+def test_8_a_stream_of_newcomers_cannot_starve_an_old_request():
+    runners = [serving("a", 80, in_flight=1)]
+    waiters = [waiter(1, "b", waited=FAIRNESS + 1), waiter(2, "a")]
+    plan = decide(view(workers=[worker("w1", "taken"), worker("w2")], runners=runners, waiters=waiters))
+    assert plan.grants == ()
+    drained = [serving("a", 80, in_flight=0)]
+    plan = decide(view(workers=[worker("w1", "taken"), worker("w2")], runners=drained, waiters=waiters))
+    assert plan.grants == ()
+    assert plan.evictions == {"a": "b"}
+
+
+def test_8_a_request_older_than_the_starving_one_still_goes_ahead():
+    plan = decide(
+        view(
+            workers=[worker("w1", "taken"), worker("w2")],
+            runners=[serving("a", 80)],
+            waiters=[waiter(1, "a", waited=20), waiter(2, "b", waited=15)],
+        )
+    )
+    assert plan.grants == (1,)
+    assert plan.evictions == {}
+
+
+def test_a_waiting_model_keeps_its_claim_against_later_ones():
+    plan = decide(
+        view(
+            workers=[worker("w1", "taken"), worker("w2"), worker("w3")],
+            runners=[serving("a", 60, in_flight=1)],
+            waiters=[waiter(1, "b", 80), waiter(2, "small", 30)],
+        )
+    )
+    assert plan.loads == ()
+
+
+def test_a_load_nobody_waits_for_is_given_up():
+    loading = RunnerView("a", "cpu", "loading", 40)
+    assert decide(view(workers=[worker("w1", "taken")], runners=[loading])).evictions == {"a": ""}
+
+
+def test_spares_are_kept_up_to_the_limit():
+    assert decide(view(devices=[device(spares=1)])).starts == ("cpu",)
+    assert decide(view(devices=[device(spares=1)], workers=[worker("w1")])).starts == ()
+    assert decide(view(devices=[device(spares=1)], workers=[worker("", "coming")])).starts == ()
+    full = view(
+        devices=[device(spares=1, max_workers=1)], workers=[worker("w1", "taken")], runners=[serving("a")]
+    )
+    assert decide(full).starts == ()
+
+
+def test_a_worker_that_will_be_back_counts_as_a_spare():
+    leaving = RunnerView("a", "cpu", "unloading", 40)
+    plan = decide(view(devices=[device(spares=1)], workers=[worker("w1", "taken")], runners=[leaving]))
+    assert plan.starts == ()
+
+
+@pytest.mark.parametrize(("free_gpu", "other"), [("cuda:0", "cuda:1"), ("cuda:1", "cuda:0")])
+def test_of_two_devices_the_one_with_room_is_taken(free_gpu, other):
+    plan = decide(
+        view(
+            devices=[device(name="cuda:0"), device(name="cuda:1")],
+            workers=[worker("w0", on="cuda:0"), worker("w1", on="cuda:1"), worker("w2", "taken", on=other)],
+            runners=[serving("a", 80, on=other)],
+            waiters=[waiter(1, "b", 50)],
+        )
+    )
+    assert [load.device for load in plan.loads] == [free_gpu]
+
+
+def test_a_device_whose_workers_are_all_busy_is_not_preferred_for_its_room():
+    plan = decide(
+        view(
+            devices=[device(200, max_workers=1, name="cuda:0"), device(100, max_workers=2, name="cuda:1")],
+            workers=[
+                worker("w0", "taken", on="cuda:0"),
+                worker("w1", "taken", on="cuda:1"),
+                worker("w2", on="cuda:1"),
+            ],
+            runners=[serving("a", 50, in_flight=1, on="cuda:0"), serving("idle", 80, on="cuda:1")],
+            waiters=[waiter(1, "b", 90)],
+        )
+    )
+    assert plan.evictions == {"idle": "b"}

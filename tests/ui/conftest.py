@@ -1,0 +1,59 @@
+"""The page over a fake workbench, served by uvicorn in a thread, in the Chromium that `scripts` finds."""
+
+import threading
+import time
+from collections.abc import Iterator
+
+import pytest
+import uvicorn
+from fastapi import FastAPI
+
+from scripts.chromium import find_chromium
+from tests.ui.fake_workbench import FakeWorkbench
+
+
+class Server:
+    """One page on a free port, or on the port of one that is gone."""
+
+    def __init__(self, workbench: FakeWorkbench, port: int = 0) -> None:
+        from workbench.ui.app import mount
+
+        self.workbench = workbench
+        config = uvicorn.Config(
+            mount(FastAPI(), workbench), port=port, log_level="warning", timeout_graceful_shutdown=0
+        )
+        self._server = uvicorn.Server(config)
+        self._thread = threading.Thread(target=self._server.run, daemon=True)
+
+    def __enter__(self) -> "Server":
+        self._thread.start()
+        deadline = time.monotonic() + 30
+        while not self._server.started and time.monotonic() < deadline:
+            time.sleep(0.02)
+        self.port = self._server.servers[0].sockets[0].getsockname()[1]
+        self.url = f"http://127.0.0.1:{self.port}"
+        return self
+
+    def __exit__(self, *exc: object) -> None:
+        self._server.should_exit = True
+        self._thread.join(10)
+        assert not self._thread.is_alive()
+
+
+@pytest.fixture(scope="session")
+def server() -> Iterator[Server]:
+    with Server(FakeWorkbench()) as running:
+        yield running
+
+
+@pytest.fixture
+def workbench(server: Server) -> FakeWorkbench:
+    """The fake behind the page, as new."""
+    server.workbench.reset()
+    return server.workbench
+
+
+@pytest.fixture(scope="session")
+def browser_type_launch_args(browser_type_launch_args: dict) -> dict:
+    args = ["--no-sandbox", "--disable-dev-shm-usage", "--disable-gpu"]
+    return {**browser_type_launch_args, "executable_path": find_chromium(), "args": args}

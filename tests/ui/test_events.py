@@ -1,0 +1,88 @@
+"""The event stream: a frame at once, frames on change, signs of life, an end."""
+
+import asyncio
+import json
+
+from tests.ui.fake_workbench import FakeWorkbench
+from workbench.api import events
+from workbench.api.events import Frames, snapshot_view
+
+
+def parse(event: str) -> tuple[str, dict]:
+    name, data = event.strip().split("\n")
+    return name.removeprefix("event: "), json.loads(data.removeprefix("data: "))
+
+
+async def next_frame(stream) -> dict:
+    async for event in stream:
+        name, data = parse(event)
+        if name == "frame":
+            return data
+    raise AssertionError("the stream ended")
+
+
+async def test_the_first_frame_comes_at_once_and_the_next_on_change(monkeypatch):
+    monkeypatch.setattr(events, "FRAME_INTERVAL", 0.01)
+    workbench = FakeWorkbench(step_s=0)
+    stream = Frames(workbench, snapshot_view).stream()
+    first = await next_frame(stream)
+    assert first["pool"]["warm"] is True
+    assert first["models"][0]["residency"] == "disk"
+    await workbench.load("adder")
+    second = await next_frame(stream)
+    assert second["models"][0]["residency"] == "device"
+    assert second["server"] == first["server"]
+    await stream.aclose()
+
+
+async def test_a_change_of_the_catalog_alone_is_seen(monkeypatch):
+    monkeypatch.setattr(events, "FRAME_INTERVAL", 0.01)
+    workbench = FakeWorkbench()
+    stream = Frames(workbench, snapshot_view).stream()
+    await next_frame(stream)
+    del workbench.catalog["broken"]
+    assert "broken" not in [model["name"] for model in (await next_frame(stream))["models"]]
+    await stream.aclose()
+
+
+async def test_a_quiet_server_gives_signs_of_life(monkeypatch):
+    monkeypatch.setattr(events, "BEAT_INTERVAL", 0.01)
+    stream = Frames(FakeWorkbench(), snapshot_view).stream()
+    await next_frame(stream)
+    assert parse(await anext(stream))[0] == "beat"
+    await stream.aclose()
+
+
+async def test_a_slow_client_gets_the_newest_frame_only(monkeypatch):
+    monkeypatch.setattr(events, "FRAME_INTERVAL", 0.01)
+    workbench = FakeWorkbench(step_s=0)
+    frames = Frames(workbench, snapshot_view)
+    slow, quick = frames.stream(), frames.stream()
+    await next_frame(slow)
+    await next_frame(quick)
+    for name in ("smollm2-360m", "qwen3-0.6b", "broken"):
+        await workbench.remove_model(name)
+        await next_frame(quick)
+    assert len((await next_frame(slow))["models"]) == 2
+    await slow.aclose()
+    await quick.aclose()
+
+
+async def test_the_stream_ends_with_the_workbench_and_the_producer_with_its_listeners():
+    workbench = FakeWorkbench()
+    frames = Frames(workbench, snapshot_view)
+    stream = frames.stream()
+    await next_frame(stream)
+    workbench.close()
+    async with asyncio.timeout(5):
+        assert [event async for event in stream if "frame" in event] == []
+
+    workbench = FakeWorkbench()
+    frames = Frames(workbench, snapshot_view)
+    stream = frames.stream()
+    await next_frame(stream)
+    producer = frames._producer
+    await stream.aclose()
+    await asyncio.wait({producer}, timeout=5)
+    assert producer.done()
+    assert frames._producer is None  # whoever comes next gets one that lives

@@ -1,0 +1,213 @@
+"""Rendering: what people read, and that no text from outside becomes markup."""
+
+import re
+from dataclasses import replace
+from html.parser import HTMLParser
+
+import pytest
+
+from tests.ui.fake_workbench import MODELS, FakeWorkbench
+from workbench.service import (
+    AnswerStats,
+    ConversationView,
+    DeviceSnapshot,
+    ModelView,
+    PoolSnapshot,
+    Progress,
+    RunnerSnapshot,
+    WaiterSnapshot,
+    WorkerSnapshot,
+)
+from workbench.ui import figures
+from workbench.ui.answer import Answer
+from workbench.ui.render import chat, models, pool
+from workbench.ui.render.live import live_view
+
+HOSTILE = [
+    "<script>alert(1)</script>",
+    '"><img src=x onerror=alert(1)>',
+    "' onmouseover='alert(1)",
+    "</td></tr></table><iframe src=//evil>",
+    "[click](javascript:alert(1)) ![](http://evil/x.png)",
+    "${alert(1)} {{constructor}} `${alert(1)}`",
+    '<button data-do="remove" data-value-model="adder">free cookies</button>',
+]
+STATS = AnswerStats(12, 34, 0, 0.12, 0.0, "", 41.2, 0.9, "stop")
+
+
+class Structure(HTMLParser):
+    """Tags and attribute names of a document: what a browser would act on."""
+
+    def __init__(self, html: str) -> None:
+        super().__init__()
+        self.seen: list[tuple[str, tuple[str, ...]]] = []
+        self.feed(html)
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        self.seen.append((tag, tuple(name for name, _ in attrs)))
+
+
+def everywhere(text: str) -> str:
+    """Each renderer, with `text` wherever text comes from outside."""
+    progress = Progress("loading", text, 1, 2)
+    model = ModelView(text, text, "disk", text, 1, 1, 1024, text, text, error=text)
+    snapshot = PoolSnapshot(
+        (WorkerSnapshot(text, text, text, 1, text, 1, 1, 1, 1, 1, 1),),
+        (
+            RunnerSnapshot(text, "loading", text, 1, 1, 0, progress),
+            RunnerSnapshot(text, "serving", text, 1, 0, 3, None),
+        ),
+        (WaiterSnapshot(text, 2, 3, progress),),
+        (DeviceSnapshot(text, text, 4, 2),),
+    )
+    answer = Answer(text, 0.0, text="x", token_count=2, first_token_at=0.1)
+    return "\n".join(
+        [
+            chat.user_text(text),
+            chat.waiting(progress, 1),
+            chat.growing_line(answer, 1),
+            chat.stats_line(text, replace(STATS, switch_s=1, switch_reason=text)),
+            chat.error_note(text),
+            chat.conversation_list([ConversationView(1, text, text, 0, 1)], 1),
+            *(chat.model_note(replace(model, residency=where)) for where in ("hub", "broken", "disk")),
+            *live_view(snapshot, [model, replace(model, residency="broken")])["html"].values(),
+        ]
+    )
+
+
+@pytest.mark.parametrize("text", HOSTILE)
+def test_hostile_text_adds_no_tag_and_no_attribute(text: str):
+    assert Structure(everywhere(text)).seen == Structure(everywhere("harmless")).seen
+
+
+@pytest.mark.parametrize("text", HOSTILE[:4] + HOSTILE[6:])
+def test_tags_in_an_answer_are_shown_as_written(text: str):
+    assert Structure(chat.model_text(text)).seen == []
+
+
+def test_code_in_an_answer_stays_code():
+    text = "Use `<b>` or\n```html\n<i>x</i>\n```\nbut <u>not</u> this, and 1 < 2."
+    assert chat.model_text(text) == text.replace("<u>", "&lt;u>").replace("</u>", "&lt;/u>")
+
+
+def test_an_open_fence_is_code_while_the_answer_grows():
+    assert chat.model_text("```html\n<i>x") == "```html\n<i>x"
+
+
+def test_a_backtick_without_its_partner_hides_nothing():
+    assert "<script>" not in chat.model_text("one ` tick <script>alert(1)</script>")
+
+
+def test_models_that_serve_come_first_and_say_where_they_are():
+    serving = replace(MODELS[1], residency="device")
+    assert chat.model_choices([MODELS[0], serving, MODELS[2]]) == [
+        ("storyteller  ·  serving", "storyteller"),
+        ("adder  ·  on disk", "adder"),
+        ("qwen3-0.6b  ·  not downloaded", "qwen3-0.6b"),
+    ]
+
+
+def test_a_model_that_is_not_here_points_to_the_models_page():
+    assert 'href="models"' in chat.model_note(MODELS[2])
+    assert 'href="models"' not in chat.model_note(MODELS[0])
+
+
+def test_a_switch_is_told_with_its_time_and_reason():
+    line = chat.stats_line(
+        "adder", replace(STATS, switch_s=0.31, switch_reason="loaded from disk, evicting x")
+    )
+    text = re.sub(r"<[^>]+>", "", line)
+    assert text == (
+        "adder · 34 tokens · 41.2 tokens/s · first token after 0.12 s · "
+        "switched in 0.31 s (loaded from disk, evicting x)"
+    )
+    assert "switched" not in chat.stats_line("adder", STATS)
+
+
+def test_an_answer_that_was_cut_says_so():
+    assert "cut at the token limit" in chat.stats_line("adder", replace(STATS, finish_reason="length"))
+
+
+def test_waiting_shows_bytes_and_seconds():
+    text = re.sub(
+        r"<[^>]+>",
+        "",
+        chat.waiting(Progress("loading", "Loading weights", 1_200_000_000, 1_900_000_000), 3.7),
+    )
+    assert text == "Loading weights 1.2 of 1.9 GB3 s"
+
+
+def test_a_pool_that_warms_says_how_far():
+    workbench = FakeWorkbench()
+    workbench.warm_workers = 1
+    assert "Warming up: 1 of 2 workers ready" in pool.status(workbench.pool())
+    assert pool.warming(workbench.pool()) == ""
+    workbench.warm_workers = 0
+    assert "Warming up: 0 of 2 workers ready" in pool.warming(workbench.pool())
+    assert "Starting the pool" in pool.status(PoolSnapshot())
+
+
+def test_only_models_on_disk_can_be_loaded():
+    assert re.findall(r"<option>([^<]+)", pool.loader(MODELS)) == ["adder", "storyteller"]
+    assert "disabled" in pool.loader([])
+
+
+@pytest.mark.parametrize(
+    ("residency", "offers"),
+    [
+        ("hub", "Download Remove"),
+        ("downloading", "Cancel"),
+        ("disk", "Load Remove"),
+        ("device", "Unload"),
+        ("broken", "Remove"),
+    ],
+)
+def test_the_catalog_offers_what_makes_sense(residency, offers):
+    html = models.catalog([replace(MODELS[0], residency=residency)])
+    assert re.findall(r'title="(\w+)"', html) == offers.split()
+
+
+def test_a_download_that_was_cancelled_can_go_on():
+    assert "Resume" in models.catalog([replace(MODELS[2], download_done_bytes=5)])
+
+
+@pytest.mark.parametrize(
+    ("value", "text"),
+    [(0, "0 B"), (999, "999 B"), (1000, "1.0 kB"), (64_000_000, "64.0 MB"), (999_960_000, "1.0 GB")],
+)
+def test_sizes(value, text):
+    assert figures.size(value) == text
+
+
+def test_progress_is_told_in_the_unit_of_the_whole():
+    assert figures.size_of(1_200_000_000, 1_900_000_000) == "1.2 of 1.9 GB"
+    assert figures.size_of(310_000_000, 724_000_000) == "310 of 724 MB"
+
+
+@pytest.mark.parametrize(
+    ("value", "text"),
+    [(0.085, "85 ms"), (0.314, "0.31 s"), (0.9951, "1.0 s"), (4.21, "4.2 s"), (75.4, "75 s")],
+)
+def test_latencies(value, text):
+    assert figures.seconds(value) == text
+
+
+@pytest.mark.parametrize(
+    ("value", "text"), [(8, "8 s"), (185, "3 min"), (7500, "2 h 5 min"), (352_800, "4 d 2 h")]
+)
+def test_ages(value, text):
+    assert figures.duration(value) == text
+
+
+@pytest.mark.parametrize(
+    ("value", "text"), [(0, "–"), (860_000, "860 K"), (999_700, "1.0 M"), (1_720_000_000, "1.7 B")]
+)
+def test_parameter_counts(value, text):
+    assert figures.parameters(value) == text
+
+
+@pytest.mark.parametrize(
+    ("value", "text"), [(0, "–"), (512, "512"), (2048, "2k"), (32768, "32k"), (40_960, "40k")]
+)
+def test_context_lengths(value, text):
+    assert figures.context(value) == text

@@ -1,0 +1,208 @@
+"""One chat message, from the user's turn to the stored answer."""
+
+import asyncio
+import time
+import uuid
+from collections.abc import AsyncIterator, Sequence
+from contextlib import aclosing
+from dataclasses import dataclass, field
+from itertools import pairwise
+
+import structlog
+
+from workbench.catalog.store import Catalog
+from workbench.catalog.tables import Message, Request
+from workbench.engine.spec import GenerationChunk, ModelSpec, SamplingOptions
+from workbench.errors import ConflictError, NotFoundError, WorkbenchError
+from workbench.pool.controller import Controller
+from workbench.pool.lease import Lease
+from workbench.pool.snapshot import Progress, SwapRecord
+from workbench.views import AnswerStats, Token
+
+log = structlog.get_logger("workbench.chat")
+
+LONG_WAIT_S = 1.0
+"""A wait for a worker, or for room, that a switch's reason must tell."""
+
+
+def prompt_messages(system: str, history: Sequence[Message], text: str) -> list[dict[str, str]]:
+    """The turns a model is given: a question that got no answer is left out, so that they alternate."""
+    turns = [{"role": "system", "content": system}] if system else []
+    for question, reply in pairwise(history):
+        if (question.role, reply.role) == ("user", "assistant") and reply.content:
+            turns.append({"role": "user", "content": question.content})
+            turns.append({"role": "assistant", "content": reply.content})
+    return [*turns, {"role": "user", "content": text}]
+
+
+@dataclass
+class Answer:
+    """An answer as it grows, and its figures."""
+
+    model: str
+    text: str = ""
+    error: str = ""
+    began: float = field(default_factory=time.perf_counter)
+    received_at: float = field(default_factory=time.time)
+    first_at: float | None = None
+    last_at: float | None = None
+    first_count: int = 0
+    lease: Lease | None = None
+    chunk: GenerationChunk | None = None
+
+    def add(self, chunk: GenerationChunk) -> None:
+        """Take what an engine step added."""
+        self.text += chunk.text
+        self.chunk = chunk
+        self.last_at = time.perf_counter()
+        if self.first_at is None:
+            self.first_at, self.first_count = self.last_at, chunk.token_count
+
+    @property
+    def ttft_s(self) -> float:
+        return (self.first_at or time.perf_counter()) - self.began
+
+    @property
+    def tokens_per_s(self) -> float:
+        """Decoding speed after the first token; with prefill if all tokens came at once; 0 without any."""
+        if self.chunk is None or self.first_at is None or self.last_at is None or self.lease is None:
+            return 0.0
+        if self.last_at > self.first_at:
+            return (self.chunk.token_count - self.first_count) / (self.last_at - self.first_at)
+        return self.chunk.token_count / (self.last_at - self.began - self.lease.waited_s)
+
+    @property
+    def stats(self) -> AnswerStats:
+        """The figures so far."""
+        chunk, lease = self.chunk, self.lease
+        swap = lease.swap if lease else None
+        return AnswerStats(
+            prompt_tokens=chunk.prompt_tokens if chunk else 0,
+            completion_tokens=chunk.token_count if chunk else 0,
+            cached_prompt_tokens=chunk.cached_prompt_tokens if chunk else 0,
+            ttft_s=self.ttft_s,
+            switch_s=lease.waited_s if lease and swap else 0.0,
+            switch_reason=describe_switch(swap) if swap else "",
+            tokens_per_s=self.tokens_per_s,
+            duration_s=time.perf_counter() - self.began,
+            finish_reason=(chunk.finish_reason if chunk else None) or ("error" if self.error else "abort"),
+        )
+
+
+def describe_switch(swap: SwapRecord) -> str:
+    """Why a switch took what it took, for people."""
+    text = f"loaded from {swap.from_residency}"
+    if swap.evicted:
+        text += f", evicting {' and '.join(swap.evicted)}"
+    if swap.wait_s >= LONG_WAIT_S:
+        text += f", after waiting {swap.wait_s:.0f} s for a worker or for room"
+    return text
+
+
+class Answering:
+    """Runs answers: asks the pool for the model, streams, and stores what came of it."""
+
+    def __init__(self, catalog: Catalog, controller: Controller) -> None:
+        self._catalog = catalog
+        self._controller = controller
+        self._answering: set[int] = set()
+        """Conversations that are being answered."""
+        self._storing: set[asyncio.Task[None]] = set()
+
+    def check_free(self, conversation_id: int) -> None:
+        """Raise ConflictError if the conversation is being answered already, in another tab perhaps."""
+        if conversation_id in self._answering:
+            raise ConflictError(
+                "This conversation is being answered already. Wait until that answer is complete."
+            )
+
+    async def finish(self) -> None:
+        """Wait until every answer is stored."""
+        while self._storing:
+            await asyncio.wait(self._storing)
+
+    async def run(
+        self,
+        spec: ModelSpec,
+        messages: list[dict[str, str]],
+        options: SamplingOptions,
+        conversation_id: int,
+        answer: Answer,
+    ) -> AsyncIterator[Progress | Token]:
+        """Stream the answer to `messages` into `answer`, which is stored however the stream ends.
+
+        Raises:
+            WorkbenchError: the model can't be had, or the answer broke off; it is stored with the answer.
+        """
+        request_id = uuid.uuid4().hex
+        self._answering.add(conversation_id)
+        try:
+            async with self._controller.ask(spec) as ticket:
+                async for progress in ticket.stages():
+                    yield progress
+                answer.lease = await ticket.lease()
+                stream = answer.lease.client.generate(messages, options, request_id)
+                async with aclosing(stream):  # type: ignore[type-var]
+                    async for chunk in stream:
+                        answer.add(chunk)
+                        if chunk.text:
+                            yield Token(chunk.text, chunk.token_count)
+        except WorkbenchError as error:
+            answer.error = str(error)
+            log.info("request failed", model=answer.model, request=request_id, error=answer.error)
+            raise
+        except Exception as error:
+            answer.error = f"Something went wrong inside Workbench: {type(error).__name__}."
+            raise
+        finally:
+            # A task of its own: a stop or a closed tab cancels this one, and the partial answer stays.
+            storing = asyncio.ensure_future(self._store(answer, conversation_id, request_id))
+            self._storing.add(storing)
+            storing.add_done_callback(self._storing.discard)
+            await asyncio.shield(storing)
+
+    async def _store(self, answer: Answer, conversation_id: int, request_id: str) -> None:
+        stats = answer.stats
+        request = Request(
+            request_id=request_id,
+            model=answer.model,
+            conversation_id=conversation_id,
+            received_at=answer.received_at,
+            queue_s=answer.lease.waited_s if answer.lease else stats.duration_s,
+            switch_s=stats.switch_s,
+            ttft_s=stats.ttft_s if answer.first_at is not None else None,
+            prompt_tokens=stats.prompt_tokens,
+            cached_prompt_tokens=stats.cached_prompt_tokens,
+            completion_tokens=stats.completion_tokens,
+            duration_s=stats.duration_s,
+            finish_reason=stats.finish_reason,
+            error=answer.error,
+        )
+        try:
+            await asyncio.to_thread(self._catalog.append_message, _turn(answer, stats, conversation_id))
+            await asyncio.to_thread(self._catalog.record_request, request)
+        except NotFoundError:
+            log.info("answer dropped: its conversation was deleted meanwhile", model=answer.model)
+        except WorkbenchError as error:
+            log.error("answer not stored", model=answer.model, error=str(error))
+        finally:
+            self._answering.discard(conversation_id)
+
+
+def _turn(answer: Answer, stats: AnswerStats, conversation_id: int) -> Message:
+    return Message(
+        conversation_id=conversation_id,
+        role="assistant",
+        content=answer.text,
+        model=answer.model,
+        error=answer.error,
+        prompt_tokens=stats.prompt_tokens,
+        completion_tokens=stats.completion_tokens,
+        cached_prompt_tokens=stats.cached_prompt_tokens,
+        ttft_s=stats.ttft_s,
+        switch_s=stats.switch_s,
+        switch_reason=stats.switch_reason,
+        tokens_per_s=stats.tokens_per_s,
+        duration_s=stats.duration_s,
+        finish_reason=stats.finish_reason,
+    )

@@ -1,0 +1,168 @@
+"""The tables. Times are Unix seconds (UTC), durations are seconds, sizes are bytes.
+
+`id` is typed `int` because every row that the catalog hands out has one; it is None until a new row is
+stored. The schema itself is made by `migrations/`; a test keeps the two alike.
+"""
+
+import time
+from typing import Any, Literal
+
+from sqlalchemy import JSON, Index, String
+from sqlmodel import Field, SQLModel
+
+SourceKind = Literal["local", "hub"]
+DownloadState = Literal["none", "queued", "downloading", "done", "cancelled", "failed"]
+Role = Literal["system", "user", "assistant"]
+SwapOutcome = Literal["ok", "failed", "cancelled"]
+EngineArg = str | int | float | bool
+
+
+class Model(SQLModel, table=True):
+    """A model people can pick, where it comes from, and how to serve it."""
+
+    __tablename__ = "models"
+
+    id: int = Field(default=None, primary_key=True)
+    name: str = Field(unique=True)
+    source_kind: SourceKind = Field(sa_type=String)
+    hub_id: str = ""
+    """`organisation/name` on the hub; "" for a local folder."""
+    revision: str = ""
+    """Branch, tag or commit asked for; "" for the hub's default branch."""
+    commit: str = ""
+    """The hub commit that `revision` resolved to, or the fingerprint of a local folder."""
+    folder: str = ""
+    """Where the files are; "" while they are not complete."""
+
+    architecture: str = ""
+    parameters: int = 0
+    weight_bytes: int = 0
+    context_length: int = 0
+    """Longest sequence the model was made for, in tokens; 0 while unknown."""
+    licence: str = ""
+    description: str = ""
+    chat_template: bool = False
+    added_at: float = Field(default_factory=time.time)
+
+    serve_context_length: int | None = None
+    """Longest sequence served, in tokens; None for the model's own, as far as memory allows."""
+    kv_cache_bytes: int | None = None
+    """None for the settings' value."""
+    dtype: str = "auto"
+    quantization: str | None = None
+    """Quantization applied while loading; None for what the files say."""
+    eager: bool = True
+    engine_args: dict[str, EngineArg] = Field(default_factory=dict, sa_type=JSON)
+    """Further engine arguments, from the list in `serving`."""
+
+    download_state: DownloadState = Field(default="none", sa_type=String)
+    download_bytes: int = 0
+    """What the whole download takes; 0 while unknown."""
+    download_error: str = ""
+
+
+class SeededModel(SQLModel, table=True):
+    """A name the seed file has offered: it is never offered again, also when its model was removed."""
+
+    __tablename__ = "seeded_models"
+
+    name: str = Field(primary_key=True)
+
+
+class Conversation(SQLModel, table=True):
+    """A chat. `model` is a name, not a key: the conversation outlives the model."""
+
+    __tablename__ = "conversations"
+    __table_args__ = (Index("ix_conversations_updated_at", "updated_at"),)
+
+    id: int = Field(default=None, primary_key=True)
+    title: str = ""
+    model: str = ""
+    system: str = ""
+    options: dict[str, Any] = Field(default_factory=dict, sa_type=JSON)
+    """Sampling options last used."""
+    created_at: float = Field(default_factory=time.time)
+    updated_at: float = Field(default_factory=time.time)
+
+
+class Message(SQLModel, table=True):
+    """One turn. The figures of an answer are None on other turns."""
+
+    __tablename__ = "messages"
+    __table_args__ = (
+        Index("ix_messages_conversation_id_position", "conversation_id", "position", unique=True),
+    )
+
+    id: int = Field(default=None, primary_key=True)
+    conversation_id: int = Field(foreign_key="conversations.id", ondelete="CASCADE")
+    position: int = 0
+    """Place in the conversation, from 0; the catalog assigns it."""
+    role: Role = Field(sa_type=String)
+    content: str = ""
+    model: str = ""
+    created_at: float = Field(default_factory=time.time)
+    error: str = ""
+
+    prompt_tokens: int | None = None
+    completion_tokens: int | None = None
+    cached_prompt_tokens: int | None = None
+    ttft_s: float | None = None
+    switch_s: float | None = None
+    switch_reason: str | None = None
+    tokens_per_s: float | None = None
+    duration_s: float | None = None
+    finish_reason: str | None = None
+
+
+class Swap(SQLModel, table=True):
+    """One swap-in, phase by phase."""
+
+    __tablename__ = "swaps"
+    __table_args__ = (Index("ix_swaps_started_at", "started_at"),)
+
+    id: int = Field(default=None, primary_key=True)
+    model: str
+    worker: str = ""
+    device: str = ""
+    started_at: float = Field(default_factory=time.time)
+    from_residency: str = ""
+    evicted: list[str] = Field(default_factory=list, sa_type=JSON)
+    """Names of the models that made room."""
+    wait_s: float = 0.0
+    """Waited for room and for a worker, evictions included."""
+    configure_s: float = 0.0
+    create_s: float = 0.0
+    """Engine core and device set up, up to the first weight."""
+    weights_s: float = 0.0
+    kv_cache_s: float = 0.0
+    attach_s: float = 0.0
+    """What the client, and the way there and back, took on top of the worker."""
+    total_s: float = 0.0
+    """All of the above: from the first request for the model until it served, or failed."""
+    device_bytes: int = 0
+    """Weights and KV cache put on the device."""
+    outcome: SwapOutcome = Field(default="ok", sa_type=String)
+    error: str = ""
+
+
+class Request(SQLModel, table=True):
+    """One generation request, from any door."""
+
+    __tablename__ = "requests"
+    __table_args__ = (Index("ix_requests_received_at", "received_at"),)
+
+    id: int = Field(default=None, primary_key=True)
+    request_id: str = Field(unique=True)
+    model: str
+    conversation_id: int | None = None
+    """None for an API client; not a key, so that figures outlive the conversation."""
+    received_at: float = Field(default_factory=time.time)
+    queue_s: float = 0.0
+    switch_s: float = 0.0
+    ttft_s: float | None = None
+    prompt_tokens: int = 0
+    cached_prompt_tokens: int = 0
+    completion_tokens: int = 0
+    duration_s: float = 0.0
+    finish_reason: str = ""
+    error: str = ""

@@ -1,0 +1,172 @@
+"""The app's side of the engine: vLLM's own AsyncLLM, attached to a core that a worker runs."""
+
+import asyncio
+import contextlib
+import pickle
+import threading
+from collections.abc import AsyncIterator, Sequence
+from typing import Any
+
+import zmq
+from vllm import SamplingParams
+from vllm.exceptions import VLLMClientError
+from vllm.renderers.params import ChatParams, TokenizeParams
+from vllm.sampling_params import RequestOutputKind
+from vllm.utils import func_utils
+from vllm.v1.engine.async_llm import AsyncLLM
+from vllm.v1.engine.exceptions import EngineDeadError, EngineGenerateError
+
+from workbench.engine.spec import GenerationChunk, SamplingOptions
+from workbench.errors import BadRequestError, WorkbenchError, WorkerDiedError
+
+CORE_IDENTITY = (0).to_bytes(2, "little")
+"""Identity that the only engine core of a client has on its input socket."""
+
+
+class EngineClient:
+    """One model's front end. `attach` and `close` block; the rest belongs to the event loop."""
+
+    def __init__(self, llm: AsyncLLM, model: str) -> None:
+        self._llm = llm
+        self._model = model
+        self._failure: WorkbenchError | None = None
+        """Why no request can be answered any more."""
+
+    @classmethod
+    def attach(cls, config: bytes, model: str, input_address: str, output_address: str) -> "EngineClient":
+        """Bind both sockets, prepare the tokenizer, and wait until a core reports ready.
+
+        Call it in a thread, beside the worker's load; `release` ends the wait.
+        """
+        llm = AsyncLLM.from_vllm_config(
+            pickle.loads(config),
+            disable_log_stats=True,
+            client_addresses={"input_address": input_address, "output_address": output_address},
+        )
+        return cls(llm, model)
+
+    @staticmethod
+    def release(input_address: str) -> None:
+        """End the wait of an `attach` whose core will not come, with an empty ready message."""
+        with zmq.Context() as context, context.socket(zmq.DEALER) as socket:
+            socket.setsockopt(zmq.IDENTITY, CORE_IDENTITY)
+            socket.setsockopt(zmq.LINGER, 5000)
+            socket.connect(input_address)
+            socket.send(b"")
+
+    @property
+    def context_length(self) -> int:
+        """Tokens that prompt and answer may have together, as the loaded engine has it."""
+        return self._llm.model_config.max_model_len
+
+    async def generate(
+        self, messages: Sequence[dict[str, str]], options: SamplingOptions, request_id: str
+    ) -> AsyncIterator[GenerationChunk]:
+        """Answer a conversation.
+
+        Args:
+            messages: turns with "role" and "content", oldest first.
+            options: sampling parameters; what is None comes from the model's generation config.
+            request_id: unique name of the request.
+
+        Raises:
+            BadRequestError: the prompt doesn't fit, the template refuses the turns, or an option is out
+                of range.
+            WorkerDiedError: the engine died before the answer was complete.
+        """
+        prompt = await self._render(messages)
+        if self._failure is not None:
+            raise self._failure
+        prompt_tokens = len(prompt["prompt_token_ids"])
+        params = self._sampling_params(options, prompt_tokens)
+        token_count = 0
+        try:
+            async for output in self._llm.generate(prompt, params, request_id):
+                completion = output.outputs[0]
+                token_count += len(completion.token_ids)
+                yield GenerationChunk(
+                    text=completion.text,
+                    token_count=token_count,
+                    prompt_tokens=prompt_tokens,
+                    cached_prompt_tokens=output.num_cached_tokens or 0,
+                    finish_reason=completion.finish_reason,
+                )
+        except (EngineDeadError, EngineGenerateError) as error:
+            if self._failure is not None:
+                raise self._failure from error
+            raise WorkerDiedError(
+                f"The engine that ran {self._model} failed. Send the message again; "
+                "the log of its worker says more."
+            ) from error
+        except (VLLMClientError, ValueError) as error:
+            raise BadRequestError(f"{self._model} can't take this request: {error}.") from error
+
+    async def _render(self, messages: Sequence[dict[str, str]]) -> Any:
+        """Apply the chat template and tokenize; returns vLLM's engine input."""
+        try:
+            _, prompts = await self._llm.renderer.render_chat_async(
+                [list(messages)],
+                ChatParams(chat_template_kwargs={"add_generation_prompt": True}),
+                TokenizeParams(max_total_tokens=None, add_special_tokens=False),
+            )
+        except Exception as error:
+            if self._failure is not None:  # the tokenizer was closed under this request
+                raise self._failure from error
+            raise BadRequestError(
+                f"The chat template of {self._model} refuses this conversation: {error}."
+            ) from error
+        return prompts[0]
+
+    def _sampling_params(self, options: SamplingOptions, prompt_tokens: int) -> SamplingParams:
+        room = self.context_length - prompt_tokens
+        if room < 1:
+            raise BadRequestError(
+                f"The conversation is {prompt_tokens} tokens long, but {self._model} holds "
+                f"{self.context_length} with the answer. Shorten it or start a new chat."
+            )
+        values: dict[str, Any] = self._llm.model_config.get_diff_sampling_param()
+        values |= {
+            name: value
+            for name in ("temperature", "top_p", "top_k", "min_p", "repetition_penalty", "max_tokens", "seed")
+            if (value := getattr(options, name)) is not None
+        }
+        values["max_tokens"] = min(values.get("max_tokens") or room, room)
+        if options.stop:
+            values["stop"] = list(options.stop)
+        try:
+            return SamplingParams(**values, output_kind=RequestOutputKind.DELTA)
+        except ValueError as error:
+            raise BadRequestError(f"{self._model} can't take these parameters: {error}.") from error
+
+    async def call(self, method: str, *args: Any) -> Any:
+        """Call a method of the worker's engine core, between two of its steps."""
+        return await self._llm.engine_core.call_utility_async(method, *args)
+
+    def fail(self, error: WorkbenchError) -> None:
+        """Fail every request in flight with `error`, at once: the core is gone and will not say so."""
+        self._failure = error
+        self._llm.engine_core.resources.engine_dead = True
+        self._llm.output_processor.propagate_error(error)
+
+    def stop_listening(self) -> None:
+        """Take no more output; due before the core stops, whose end would be logged as a failure."""
+        if self._llm.output_handler is not None:
+            self._llm.output_handler.cancel()
+            self._llm.output_handler = None
+
+    async def close(self) -> None:
+        """Close sockets and tokenizer. The core must have stopped or died before: its socket lingers."""
+        self.stop_listening()
+        resources = self._llm.engine_core.resources
+        self._llm.engine_core.shutdown()
+        if resources.output_queue_task is not None:
+            with contextlib.suppress(asyncio.CancelledError, Exception):
+                await resources.output_queue_task
+        # In a thread that nobody waits for: a prompt that is being tokenized must not hold up a shutdown.
+        threading.Thread(target=self._dispose, name="dispose", daemon=True).start()
+
+    def _dispose(self) -> None:
+        """Free what vLLM leaves to garbage collection, or keeps for ever."""
+        self._llm.renderer.shutdown()
+        self._llm.engine_core.resources.ctx.term()  # three threads
+        func_utils._supports_kw.cache_clear()  # every tokenizer: 2 MB a swap

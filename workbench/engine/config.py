@@ -1,0 +1,82 @@
+"""From a ModelSpec to the VllmConfig that a worker and a client share."""
+
+import functools
+import json
+import pickle
+from pathlib import Path
+
+from workbench.engine.spec import ModelSpec
+from workbench.errors import ModelLoadError
+
+ACTIVATION_BYTES = 1 << 30
+"""Allowance for activations, on top of weights and KV cache, when asking for a share of a GPU."""
+
+
+@functools.lru_cache(maxsize=64)
+def pickled_config(spec: ModelSpec, device_memory_bytes: int) -> bytes:
+    """Build the engine configuration of a model, ready to cross to a worker.
+
+    Cached, because a spec names the revision of its files; pickled, because the client and the core
+    each change their own copy. Blocks for about 50 ms, seconds for an architecture never seen before.
+
+    Raises:
+        ModelLoadError: vLLM refuses the model or its parameters; the message says why.
+    """
+    from vllm.engine.arg_utils import AsyncEngineArgs
+
+    from workbench.engine.core import WarmExecutor
+    from workbench.engine.loading import LOAD_FORMAT
+
+    wanted_bytes = spec.device_bytes + ACTIVATION_BYTES
+    try:
+        _know_architecture(spec)
+        args = AsyncEngineArgs(
+            model=spec.path,
+            served_model_name=[spec.name],
+            max_model_len=spec.context_length or -1,
+            kv_cache_memory_bytes=spec.kv_cache_bytes,
+            gpu_memory_utilization=min(0.95, wanted_bytes / device_memory_bytes),
+            dtype=spec.dtype,
+            quantization=spec.quantization,
+            enforce_eager=spec.eager,
+            trust_remote_code=False,
+            load_format=LOAD_FORMAT,
+            distributed_executor_backend=WarmExecutor,
+            **dict(spec.engine_args),
+        )
+        return pickle.dumps(args.create_engine_config())
+    except Exception as error:
+        raise ModelLoadError(f"{spec.name} can't be configured: {first_line(error)}") from error
+
+
+def _know_architecture(spec: ModelSpec) -> None:
+    """Import the model's class here; vLLM would start a process to inspect it: 8 s, once an architecture.
+
+    It does so to keep CUDA out of the app, which is why this is for the CPU only.
+    """
+    from vllm import ModelRegistry
+    from vllm.platforms import current_platform
+
+    if not current_platform.is_cpu():
+        return
+    config = json.loads(Path(spec.path, "config.json").read_text())
+    for architecture in config.get("architectures") or ():
+        registered = ModelRegistry.models.get(architecture)
+        if registered is not None and hasattr(registered, "module_name"):  # not imported yet
+            ModelRegistry.register_model(architecture, registered.load_model_cls())
+
+
+def first_line(error: BaseException) -> str:
+    """The part of an error's text that says what is wrong, without its type or a trace."""
+    text = str(error).strip() or type(error).__name__
+    lines = [line.strip() for line in text.splitlines() if line.strip()]
+    if lines[0].endswith(":") or "validation error" in lines[0]:  # pydantic puts the reason further down
+        lines = lines[1:] or lines
+    return lines[0]
+
+
+def supported_architectures() -> frozenset[str]:
+    """Architecture names this vLLM can run."""
+    from vllm import ModelRegistry
+
+    return frozenset(ModelRegistry.get_supported_archs())

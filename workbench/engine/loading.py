@@ -1,0 +1,73 @@
+"""The loader workers use: vLLM's own, observed, so that a load shows its bytes and can be cancelled."""
+
+import time
+from collections.abc import Callable, Generator
+from contextvars import ContextVar
+from dataclasses import dataclass, field
+from threading import Event
+from typing import Any
+
+import torch
+from torch import nn
+from vllm.config import ModelConfig
+from vllm.config.load import LoadConfig
+from vllm.model_executor.model_loader import DefaultModelLoader, register_model_loader
+
+LOAD_FORMAT = "workbench"
+
+
+class LoadCancelledError(Exception):
+    """The app gave up a load that was under way."""
+
+
+@dataclass
+class LoadWatch:
+    """What the load that runs in this thread reports to, and is stopped by."""
+
+    report: Callable[[int], None]
+    """Told the bytes of weights loaded so far."""
+    cancelled: Event
+    marks: dict[str, float] = field(default_factory=dict)
+    """Monotonic times of "weights" (first byte wanted) and "kv_cache" (weights in place)."""
+
+    def mark(self, name: str) -> None:
+        self.marks[name] = time.perf_counter()
+
+    def check(self) -> None:
+        """Raise LoadCancelledError once the app has cancelled."""
+        if self.cancelled.is_set():
+            raise LoadCancelledError
+
+
+# vLLM builds the loader itself, from a config that must stay picklable, so it finds its watch here.
+current_watch: ContextVar[LoadWatch] = ContextVar("current_watch")
+
+
+@register_model_loader(LOAD_FORMAT)
+class WatchedLoader(DefaultModelLoader):
+    """`DefaultModelLoader` that reports bytes and looks for a cancel after each tensor."""
+
+    def __init__(self, load_config: LoadConfig) -> None:
+        load_config.load_format = "auto"
+        load_config.use_tqdm_on_load = False
+        super().__init__(load_config)
+
+    def load_model(self, *args: Any, **kwargs: Any) -> nn.Module:
+        watch = current_watch.get()
+        watch.check()
+        watch.mark("weights")
+        model = super().load_model(*args, **kwargs)
+        watch.check()
+        watch.mark("kv_cache")
+        return model
+
+    def get_all_weights(
+        self, model_config: ModelConfig, model: nn.Module
+    ) -> Generator[tuple[str, torch.Tensor], None, None]:
+        watch = current_watch.get()
+        done_bytes = 0
+        for name, tensor in super().get_all_weights(model_config, model):
+            watch.check()
+            yield name, tensor
+            done_bytes += tensor.nbytes
+            watch.report(done_bytes)

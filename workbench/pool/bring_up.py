@@ -1,0 +1,158 @@
+"""Bring a model up: configure it, load it in a worker, and attach the app's client to it."""
+
+import asyncio
+import contextlib
+import itertools
+import shutil
+import tempfile
+import time
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, TypeVar
+
+from workbench.engine.environment import prepare_app
+from workbench.engine.host import LoadTimes
+from workbench.engine.spec import ModelSpec
+from workbench.pool.worker import Worker
+
+if TYPE_CHECKING:
+    from workbench.engine.client import EngineClient
+
+T = TypeVar("T")
+
+MAX_ATTACHING = 16
+
+
+@dataclass(frozen=True, slots=True)
+class BringUpTimes:
+    """Seconds of each phase as the app saw them; `load` as the worker did."""
+
+    configure_s: float
+    load: LoadTimes
+    attach_s: float
+    """What the client, and the way there and back, took on top of the worker."""
+
+
+class BringUp:
+    """Carries out loads. Keeps threads of its own: an attach blocks as long as its load takes."""
+
+    def __init__(self) -> None:
+        self._attaching = ThreadPoolExecutor(MAX_ATTACHING, thread_name_prefix="attach")
+        self._threads = ThreadPoolExecutor(2, thread_name_prefix="engine")
+        self._sockets: Path | None = None
+        """Folder of the zmq sockets, made for the first load."""
+        self._numbers = itertools.count(1)
+        self._import: asyncio.Future[None] | None = None
+
+    async def import_engine(self) -> None:
+        """Import vLLM in this process: seconds of work, done once, whoever needs it first."""
+        if self._import is None or (self._import.done() and self._import.exception()):
+            # In one thread: imports of one package from two can deadlock.
+            self._import = asyncio.ensure_future(_in_thread(self._threads, _import_engine))
+        await asyncio.shield(self._import)
+
+    async def prepare(self, spec: ModelSpec, device_memory_bytes: int) -> bytes:
+        """Build a model's engine configuration ahead of a load, which then finds it cached."""
+        await self.import_engine()
+        return await _in_thread(self._threads, _configure, spec, device_memory_bytes)
+
+    async def supported_architectures(self) -> frozenset[str]:
+        """Architecture names that the installed vLLM can run."""
+        await self.import_engine()
+        return await _in_thread(self._threads, _supported_architectures)
+
+    async def bring_up(
+        self,
+        spec: ModelSpec,
+        worker: Worker,
+        device_memory_bytes: int,
+        loaded: asyncio.Future[LoadTimes],
+    ) -> tuple["EngineClient", BringUpTimes]:
+        """Load `spec` in `worker` and attach to it.
+
+        Args:
+            spec: the model.
+            worker: a warm worker.
+            device_memory_bytes: memory of the worker's device.
+            loaded: resolved by the controller when the worker reports, or fails, the load.
+
+        Raises:
+            WorkbenchError: the model can't be configured, loaded or attached to. The worker may be left
+                loading or serving; the controller unloads it.
+        """
+        began = time.perf_counter()
+        config = await self.prepare(spec, device_memory_bytes)
+        configured = time.perf_counter()
+        # zmq deletes a socket's file when the client closes. Not earlier: the worker may still connect.
+        self._sockets = self._sockets or Path(tempfile.mkdtemp(prefix="workbench-"))
+        name = f"ipc://{self._sockets}/{next(self._numbers)}"
+        input_address, output_address = f"{name}-in", f"{name}-out"
+        worker.load(config, input_address, output_address)  # raises if the worker has died meanwhile
+        attach = asyncio.ensure_future(
+            _in_thread(self._attaching, _attach, config, spec.name, input_address, output_address)
+        )
+        try:
+            both: set[asyncio.Future[Any]] = {attach, loaded}
+            await asyncio.wait(both, return_when=asyncio.FIRST_EXCEPTION)
+            if attach.done():
+                attach.result()  # raises if it failed while the worker still loads
+            times = await loaded
+            client = await asyncio.shield(attach)
+        except BaseException:
+            await asyncio.shield(self._give_up_attach(attach, input_address))
+            raise
+        attached = time.perf_counter()
+        return client, BringUpTimes(configured - began, times, attached - configured - times.total_s)
+
+    async def _give_up_attach(self, attach: "asyncio.Future[EngineClient]", input_address: str) -> None:
+        if not attach.done():
+            await _in_thread(self._threads, _release, input_address)
+        with contextlib.suppress(Exception):
+            client = await attach
+            await client.close()
+
+    def close(self) -> None:
+        """Let go of the threads and socket files."""
+        for threads in (self._attaching, self._threads):
+            threads.shutdown(wait=False, cancel_futures=True)
+        if self._sockets is not None:
+            shutil.rmtree(self._sockets, ignore_errors=True)
+
+
+async def _in_thread(threads: ThreadPoolExecutor, function: Callable[..., T], *arguments: Any) -> T:
+    return await asyncio.get_running_loop().run_in_executor(threads, function, *arguments)
+
+
+# vLLM is imported where it is used: the page is up before it is.
+
+
+def _import_engine() -> None:
+    prepare_app()
+    import workbench.engine.client
+    import workbench.engine.core  # noqa: F401
+
+
+def _configure(spec: ModelSpec, device_memory_bytes: int) -> bytes:
+    from workbench.engine.config import pickled_config
+
+    return pickled_config(spec, device_memory_bytes)
+
+
+def _supported_architectures() -> frozenset[str]:
+    from workbench.engine.config import supported_architectures
+
+    return supported_architectures()
+
+
+def _attach(config: bytes, model: str, input_address: str, output_address: str) -> "EngineClient":
+    from workbench.engine.client import EngineClient
+
+    return EngineClient.attach(config, model, input_address, output_address)
+
+
+def _release(input_address: str) -> None:
+    from workbench.engine.client import EngineClient
+
+    EngineClient.release(input_address)

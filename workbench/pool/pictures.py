@@ -1,0 +1,67 @@
+"""The controller's state as two pictures: a view for the policy, a snapshot for people."""
+
+import time
+from collections.abc import Collection
+
+from workbench.pool import policy
+from workbench.pool.devices import Device
+from workbench.pool.health import Limits
+from workbench.pool.lease import Ticket
+from workbench.pool.runner import Runner
+from workbench.pool.snapshot import DeviceSnapshot, PoolSnapshot, WaiterSnapshot
+from workbench.pool.worker_set import WorkerSet
+
+
+def view(
+    limits: Limits,
+    devices: Collection[Device],
+    workers: WorkerSet,
+    runners: Collection[Runner],
+    waiting: Collection[Ticket],
+) -> policy.PoolView:
+    """What `policy.decide` looks at; `waiting` is in order of arrival."""
+    taken = {worker.id for runner in runners for worker in runner.workers}
+    return policy.PoolView(
+        now=time.monotonic(),
+        fairness_wait=limits.fairness_wait,
+        devices=tuple(
+            policy.DeviceView(device.id, device.budget_bytes, device.max_workers, limits.spare_workers)
+            for device in devices
+        ),
+        workers=tuple(workers.views(taken)),
+        runners=tuple(runner.view() for runner in runners),
+        waiters=tuple(
+            policy.WaiterView(ticket.number, ticket.spec.name, ticket.spec.device_bytes, ticket.since)
+            for ticket in waiting
+        ),
+    )
+
+
+def snapshot(
+    devices: Collection[Device], workers: WorkerSet, runners: Collection[Runner], waiting: Collection[Ticket]
+) -> PoolSnapshot:
+    """What the page, the API and notebooks show."""
+    now = time.monotonic()
+    held = {
+        worker.id: (runner.spec.name, len(runner.holders)) for runner in runners for worker in runner.workers
+    }
+    by_model: dict[str, list[Ticket]] = {}
+    for ticket in waiting:
+        by_model.setdefault(ticket.spec.name, []).append(ticket)
+    return PoolSnapshot(
+        workers=tuple(worker.snapshot(held.get(worker.id)) for worker in workers),
+        runners=tuple(runner.snapshot() for runner in runners),
+        waiters=tuple(
+            WaiterSnapshot(model, len(tickets), now - tickets[0].since, tickets[0].progress)
+            for model, tickets in by_model.items()
+        ),
+        devices=tuple(
+            DeviceSnapshot(
+                device.id,
+                device.name,
+                device.budget_bytes,
+                sum(runner.spec.device_bytes for runner in runners if runner.device == device.id),
+            )
+            for device in devices
+        ),
+    )

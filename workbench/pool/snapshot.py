@@ -1,0 +1,114 @@
+"""Frozen pictures of the pool, for everybody above it. Bytes are bytes, times are seconds."""
+
+from dataclasses import dataclass
+from typing import Literal
+
+Stage = Literal["queued", "starting", "evicting", "loading", "serving"]
+
+
+@dataclass(frozen=True, slots=True)
+class Progress:
+    """What a waiting request waits for."""
+
+    stage: Stage
+    detail: str
+    """A sentence for people: "Queued behind 2 requests", "Evicting adder", "Loading weights"."""
+    done_bytes: int = 0
+    total_bytes: int = 0
+    """0 while the stage has no measure."""
+
+
+@dataclass(frozen=True, slots=True)
+class WorkerSnapshot:
+    """One worker process."""
+
+    id: str
+    device: str
+    state: str
+    state_s: float
+    """Time in this state."""
+    model: str | None
+    pid: int | None
+    rss_bytes: int
+    device_bytes: int
+    """Device memory the process holds, as its driver says; 0 on the CPU."""
+    age_s: float
+    swaps: int
+    in_flight: int
+
+
+@dataclass(frozen=True, slots=True)
+class RunnerSnapshot:
+    """One model that is on a device, or on its way there or back."""
+
+    model: str
+    state: Literal["loading", "serving", "unloading"]
+    device: str
+    device_bytes: int
+    in_flight: int
+    idle_s: float
+    """Time since the last request left; 0 while one is in flight."""
+    progress: Progress | None
+
+
+@dataclass(frozen=True, slots=True)
+class WaiterSnapshot:
+    """Requests that wait for one model."""
+
+    model: str
+    count: int
+    waiting_s: float
+    """Wait of the longest-waiting one."""
+    progress: Progress
+
+
+@dataclass(frozen=True, slots=True)
+class DeviceSnapshot:
+    """One device and its budget for weights and KV cache."""
+
+    id: str
+    name: str
+    budget_bytes: int
+    used_bytes: int
+
+
+@dataclass(frozen=True, slots=True)
+class PoolSnapshot:
+    """The whole pool at one moment."""
+
+    workers: tuple[WorkerSnapshot, ...] = ()
+    runners: tuple[RunnerSnapshot, ...] = ()
+    waiters: tuple[WaiterSnapshot, ...] = ()
+    devices: tuple[DeviceSnapshot, ...] = ()
+
+    @property
+    def warm(self) -> bool:
+        """Whether at least one worker can take a model, or holds one."""
+        return any(worker.state not in ("starting", "dead") for worker in self.workers)
+
+
+@dataclass(frozen=True, slots=True)
+class SwapRecord:
+    """One load of a model, every phase timed in seconds."""
+
+    model: str
+    worker: str
+    device: str
+    started_at: float
+    """Unix time when the load was first wanted."""
+    from_residency: str
+    evicted: tuple[str, ...]
+    """Models that had to leave for it."""
+    outcome: Literal["ok", "failed", "cancelled"]
+    error: str = ""
+    wait_s: float = 0.0
+    """Waited for room and for a worker, evictions included."""
+    configure_s: float = 0.0
+    """Engine configuration; nothing when it was prepared."""
+    create_s: float = 0.0
+    weights_s: float = 0.0
+    kv_cache_s: float = 0.0
+    attach_s: float = 0.0
+    """What the client took longer than the worker."""
+    total_s: float = 0.0
+    device_bytes: int = 0

@@ -1,0 +1,198 @@
+"""The app's side of a worker process: start it, talk to it, tell when it is gone.
+
+Everything in this file runs in the app.
+"""
+
+import asyncio
+import contextlib
+import os
+import pickle
+import signal
+import socket
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+from workbench.engine.environment import worker_environment
+from workbench.engine.memory import MemoryReading
+from workbench.pool.messages import (
+    HEADER,
+    Cleaned,
+    Command,
+    Load,
+    Loaded,
+    LoadFailed,
+    Ping,
+    Pong,
+    Released,
+    Report,
+    Unload,
+    Warmed,
+    frame,
+)
+from workbench.pool.snapshot import WorkerSnapshot
+from workbench.pool.states import WorkerEvent, WorkerState, next_state
+
+EVENT_OF_REPORT: dict[type, WorkerEvent] = {
+    Warmed: WorkerEvent.WARMED,
+    Loaded: WorkerEvent.LOADED,
+    LoadFailed: WorkerEvent.LOAD_FAILED,
+    Released: WorkerEvent.RELEASED,
+    Cleaned: WorkerEvent.CLEANED,
+}
+
+
+class Worker:
+    """A worker process and what the app knows of it. Owned by the controller's task."""
+
+    def __init__(
+        self,
+        worker_id: str,
+        device: str,
+        process: asyncio.subprocess.Process,
+        reader: asyncio.StreamReader,
+        writer: asyncio.StreamWriter,
+    ) -> None:
+        self.id = worker_id
+        self.device = device
+        self.state = WorkerState.STARTING
+        self.started_at = self.state_since = self.heard_at = self.pinged_at = time.monotonic()
+        self.asked_at = self.heard_at
+        """When the first ping was sent that has not been answered; not after `heard_at` if all were."""
+        self.swaps = 0
+        self.memory = MemoryReading(0, 0)
+        self.step_s = 0.0
+        self.was_warm = False
+        """Whether it has ever been ready for a model."""
+        self.dismissed = False
+        """Whether the app told it to end."""
+        self.crash_reason = ""
+        """Why it ends, when the app knows better than its exit code; the end of a sentence."""
+        self._process = process
+        self._reader = reader
+        self._writer = writer
+
+    @classmethod
+    async def start(cls, worker_id: str, device: str, log_path: Path) -> "Worker":
+        """Start a process; it reports Warmed once it can take a model."""
+        ours, theirs = socket.socketpair()
+        log_path.parent.mkdir(parents=True, exist_ok=True)
+        with theirs, log_path.open("wb") as log:
+            process = await asyncio.create_subprocess_exec(
+                sys.executable,
+                "-m",
+                "workbench.pool.worker_main",
+                f"--pipe={theirs.fileno()}",
+                f"--device={device}",
+                f"--name=wb-{worker_id}",
+                stdin=asyncio.subprocess.DEVNULL,
+                stdout=log,
+                stderr=log,
+                pass_fds=[theirs.fileno()],
+                env=worker_environment(device, os.environ),
+                start_new_session=True,  # Ctrl-C in the terminal is the app's to handle
+            )
+        reader, writer = await asyncio.open_connection(sock=ours)
+        return cls(worker_id, device, process, reader, writer)
+
+    @property
+    def pid(self) -> int:
+        return self._process.pid
+
+    def apply(self, event: WorkerEvent) -> None:
+        """Move to the next state; an illegal event raises."""
+        self.state = next_state(self.state, event)
+        self.was_warm |= self.state is WorkerState.WARM
+        self.state_since = time.monotonic()
+
+    def load(self, config: bytes, input_address: str, output_address: str) -> None:
+        """Tell the worker to load; `swaps` counts it."""
+        self.apply(WorkerEvent.LOAD)
+        self.swaps += 1
+        self._send(Load(self.swaps, config, input_address, output_address))
+
+    def unload(self) -> None:
+        """Tell the worker to give its model back, or to give up its load."""
+        self.apply(WorkerEvent.UNLOAD)
+        self._send(Unload(self.swaps))
+
+    def ping(self) -> None:
+        """Ask for a sign of life."""
+        self.pinged_at = time.monotonic()
+        if self.asked_at <= self.heard_at:
+            self.asked_at = self.pinged_at
+        self._send(Ping())
+
+    def _send(self, command: Command) -> None:
+        if not self._writer.is_closing():
+            self._writer.write(frame(command))
+
+    async def listen(self, on_report: Callable[["Worker", Report], None]) -> str:
+        """Pass each report on, until the process is gone.
+
+        Returns:
+            How it ended, as the end of a sentence: "was killed (SIGKILL)", "ended with exit code 1".
+        """
+        try:
+            while True:
+                (length,) = HEADER.unpack(await self._reader.readexactly(HEADER.size))
+                report: Report = pickle.loads(await self._reader.readexactly(length))
+                self.heard_at = time.monotonic()
+                if self.state is WorkerState.STOPPING:
+                    continue  # nothing it says counts any more
+                if isinstance(report, Warmed | Cleaned | Pong):
+                    self.memory = report.memory
+                if isinstance(report, Pong):
+                    self.step_s = report.step_s
+                if event := EVENT_OF_REPORT.get(type(report)):
+                    self.apply(event)
+                on_report(self, report)
+        except (asyncio.IncompleteReadError, ConnectionError):
+            return await self.end()
+
+    async def end(self) -> str:
+        """Make sure that the process is gone; returns how it ended, as `listen` does."""
+        self.kill()
+        self._writer.close()
+        code = await self._process.wait()
+        if self.state is not WorkerState.DEAD:
+            self.apply(WorkerEvent.DIED)
+        return describe_exit(code)
+
+    def stop(self) -> None:
+        """End the process at once, whatever it does: its pipe closes, and `listen` kills what is left."""
+        self.dismissed = True
+        if self.state not in (WorkerState.STOPPING, WorkerState.DEAD):
+            self.apply(WorkerEvent.STOP)
+        self._writer.close()
+
+    def kill(self) -> None:
+        """Kill the process and everything it started."""
+        with contextlib.suppress(ProcessLookupError):
+            os.killpg(self.pid, signal.SIGKILL)
+
+    def snapshot(self, held: tuple[str, int] | None) -> WorkerSnapshot:
+        """What people see; `held` is its model and the requests in flight on it."""
+        now = time.monotonic()
+        model, in_flight = held or (None, 0)
+        return WorkerSnapshot(
+            id=self.id,
+            device=self.device,
+            state=str(self.state),
+            state_s=now - self.state_since,
+            model=model,
+            pid=self.pid,
+            rss_bytes=self.memory.rss_bytes,
+            device_bytes=self.memory.device_bytes,
+            age_s=now - self.started_at,
+            swaps=self.swaps,
+            in_flight=in_flight,
+        )
+
+
+def describe_exit(code: int) -> str:
+    """An exit code as the end of a sentence about the process."""
+    if code < 0:
+        return f"was killed ({signal.Signals(-code).name})"
+    return f"ended with exit code {code}"

@@ -1,0 +1,161 @@
+"""A worker process: warm up once, then load, serve and unload one model after another.
+
+Everything in this file runs in the worker. The main thread owns the engine; a second thread reads the
+pipe, so that a ping is answered and a cancel is heard while the main thread loads or serves.
+"""
+
+import argparse
+import contextlib
+import ctypes
+import os
+import queue
+import signal
+import socket
+import threading
+import time
+import traceback
+from pathlib import Path
+
+from workbench.engine.host import EngineHost
+from workbench.pool.messages import (
+    Cleaned,
+    Crashed,
+    Load,
+    Loaded,
+    LoadFailed,
+    LoadProgress,
+    Ping,
+    Pong,
+    Released,
+    Report,
+    Unload,
+    Warmed,
+    frame,
+    receive,
+)
+
+PR_SET_PDEATHSIG = 1
+PROGRESS_INTERVAL_S = 0.1
+BACKGROUND_NICENESS = 19
+
+
+class WorkerProcess:
+    """The command loop around one EngineHost."""
+
+    def __init__(self, pipe: socket.socket, device: str) -> None:
+        self._pipe = pipe
+        self._send_lock = threading.Lock()
+        self._loads: queue.SimpleQueue[Load] = queue.SimpleQueue()
+        self._host = EngineHost(device)
+        self._last_progress = 0.0
+        self._load_number = 0
+
+    def run(self) -> None:
+        """Serve commands until the app closes the pipe; never returns."""
+        threading.Thread(target=self._read_commands, name="commands", daemon=True).start()
+        self._warm_up()
+        self._send(Warmed(self._host.memory()))
+        while True:
+            self._hold_model(self._loads.get())
+
+    def _warm_up(self) -> None:
+        """Import in a thread of lowest priority, so that the page comes up first.
+
+        A whole process that was made nicer could not be made less nice again without privileges.
+        """
+        failures: list[BaseException] = []
+
+        def warm_up_nicely() -> None:
+            os.setpriority(os.PRIO_PROCESS, threading.get_native_id(), BACKGROUND_NICENESS)
+            try:
+                self._host.warm_up()
+            except BaseException as error:
+                failures.append(error)
+
+        thread = threading.Thread(target=warm_up_nicely, name="warm-up")
+        thread.start()
+        thread.join()
+        if failures:
+            raise failures[0]
+
+    def _hold_model(self, command: Load) -> None:
+        """One model, from its load to a clean process."""
+        from workbench.engine.config import first_line
+
+        failure = ""
+        try:
+            times = self._host.load(
+                command.config, command.input_address, command.output_address, self._report_bytes
+            )
+        except Exception as error:
+            traceback.print_exc()
+            failure = first_line(error)
+        if failure:  # outside of `except`, whose traceback holds what was built so far
+            self._host.release()
+            self._send(LoadFailed(failure))
+        else:
+            self._send(Loaded(times))
+            self._host.run()
+            self._host.release()
+            self._send(Released())
+        self._send(Cleaned(self._host.clean(), self._host.memory()))
+
+    def _report_bytes(self, done_bytes: int) -> None:
+        now = time.monotonic()
+        if now - self._last_progress >= PROGRESS_INTERVAL_S:
+            self._last_progress = now
+            self._send(LoadProgress(done_bytes))
+
+    def _read_commands(self) -> None:
+        try:
+            while True:
+                match receive(self._pipe):
+                    case Load() as command:
+                        self._load_number = command.number
+                        self._host.expect()
+                        self._loads.put(command)
+                    case Unload(number) if number == self._load_number:
+                        self._host.cancel()
+                    case Unload():
+                        pass  # that load ended while the command was on its way
+                    case Ping():
+                        self._send(Pong(self._host.step_s, self._host.memory()))
+        except (EOFError, OSError):
+            os._exit(0)  # the app is gone; nothing here is worth a tidy end
+
+    def _send(self, report: Report) -> None:
+        with self._send_lock:
+            self._pipe.sendall(frame(report))
+
+    def crash(self, reason: str) -> None:
+        """Tell the app why this process ends."""
+        with contextlib.suppress(OSError):
+            self._send(Crashed(reason))
+
+
+def main() -> None:
+    """Entry point: `python -m workbench.pool.worker_main --pipe FD --device DEVICE --name NAME`."""
+    ctypes.CDLL("libc.so.6").prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is the app's to handle
+    parser = argparse.ArgumentParser()
+    parser.add_argument("--pipe", type=int, required=True)
+    parser.add_argument("--device", required=True)
+    parser.add_argument("--name", required=True)
+    arguments = parser.parse_args()
+    _name_process(arguments.name)
+    worker = WorkerProcess(socket.socket(fileno=arguments.pipe), arguments.device)
+    try:
+        worker.run()
+    except BaseException as error:
+        traceback.print_exc()
+        worker.crash(str(error) or type(error).__name__)
+        os._exit(1)  # threads of a failed engine must not hold the process
+
+
+def _name_process(name: str) -> None:
+    with contextlib.suppress(OSError):
+        Path("/proc/self/comm").write_text(name)
+
+
+if __name__ == "__main__":
+    main()

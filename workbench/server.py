@@ -1,0 +1,106 @@
+"""Serves the page: FastAPI, with Gradio mounted in it, under uvicorn."""
+
+import asyncio
+import contextlib
+import errno
+import socket
+from collections.abc import Iterator
+
+import uvicorn
+from fastapi import FastAPI
+
+from workbench.errors import UnavailableError
+from workbench.service import Workbench
+
+GRACE_S = 2
+"""A connected browser keeps its event stream open; this long after a stop it is cut off."""
+
+
+def bind(host: str, port: int) -> socket.socket:
+    """Take the page's port; 0 takes a free one.
+
+    Raises:
+        UnavailableError: the port is taken, or the address is not this machine's.
+    """
+    try:
+        family = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)[0][0]
+        listener = socket.socket(family, socket.SOCK_STREAM)
+    except OSError as error:
+        raise UnavailableError(
+            f"The address {host} can't be used ({error.strerror}). Set WORKBENCH_HOST to one of this machine."
+        ) from error
+    listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+    try:
+        listener.bind((host, port))
+    except OSError as error:
+        listener.close()
+        if error.errno == errno.EADDRINUSE:
+            raise UnavailableError(
+                f"Port {port} on {host} is taken, perhaps by another Workbench. "
+                "Stop that program, or choose another port with --port."
+            ) from error
+        raise UnavailableError(
+            f"Workbench can't listen on {host}:{port} ({error.strerror}). "
+            "Choose another with --host and --port."
+        ) from error
+    listener.listen()  # a browser that is quicker than the server waits, and is not refused
+    return listener
+
+
+def build_app(workbench: Workbench) -> FastAPI:
+    """The whole web application. Imports Gradio, which takes 3 s."""
+    from workbench.ui.app import mount
+
+    return mount(FastAPI(title="Workbench", docs_url=None, redoc_url=None, openapi_url=None), workbench)
+
+
+class PageServer(uvicorn.Server):
+    """Serves an app on a socket that is bound already.
+
+    Args:
+        app: the web application.
+        listener: the bound socket.
+        root_path: path prefix behind a reverse proxy.
+    """
+
+    def __init__(self, app: FastAPI, listener: socket.socket, root_path: str = "") -> None:
+        super().__init__(
+            uvicorn.Config(
+                app,
+                log_config=None,
+                access_log=False,
+                timeout_graceful_shutdown=GRACE_S,
+                root_path=root_path,
+                lifespan="on",
+            )
+        )
+        self._listener = listener
+
+    @contextlib.contextmanager
+    def capture_signals(self) -> Iterator[None]:
+        """Leave signals to the command line, or to the notebook's kernel.
+
+        uvicorn would raise them anew when the page is down, and the pool would not be closed in order.
+        """
+        yield
+
+    @property
+    def url(self) -> str:
+        """Where a browser on this machine finds the page."""
+        host, port = self._listener.getsockname()[:2]
+        if host in ("0.0.0.0", "::"):
+            host = "127.0.0.1"
+        return f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}"
+
+    async def run_until_stopped(self) -> None:
+        """Serve until a signal, or until `stop`."""
+        await self.serve(sockets=[self._listener])
+
+    async def wait_started(self) -> None:
+        """Wait until requests are answered."""
+        while not self.started:  # noqa: ASYNC110 - uvicorn has no event for it
+            await asyncio.sleep(0.02)
+
+    def stop(self) -> None:
+        """End `run_until_stopped` soon."""
+        self.should_exit = True

@@ -1,0 +1,431 @@
+"""Workbench: the one door for the page, the API and notebooks."""
+
+import asyncio
+import contextlib
+import dataclasses
+from collections.abc import AsyncIterator
+from contextlib import aclosing
+from pathlib import Path
+from typing import Any, Self, TypeVar
+
+import structlog
+
+from workbench.answer import Answer, Answering, prompt_messages
+from workbench.catalog.store import Catalog
+from workbench.catalog.tables import Message, Swap
+from workbench.engine.spec import SamplingOptions
+from workbench.errors import (
+    BadRequestError,
+    ShuttingDownError,
+    WorkbenchError,
+)
+from workbench.library import ModelLibrary
+from workbench.pool.bring_up import BringUp
+from workbench.pool.controller import Controller
+from workbench.pool.devices import Device, find_devices
+from workbench.pool.health import Limits
+from workbench.pool.snapshot import (
+    DeviceSnapshot,
+    PoolSnapshot,
+    Progress,
+    RunnerSnapshot,
+    SwapRecord,
+    WaiterSnapshot,
+    WorkerSnapshot,
+)
+from workbench.pool.worker import Worker
+from workbench.settings import Settings
+from workbench.views import (
+    AnswerStats,
+    ChatEvent,
+    ConversationView,
+    Finished,
+    MessageView,
+    ModelView,
+    Residency,
+    Token,
+)
+
+__all__ = [
+    "AnswerStats",
+    "ChatEvent",
+    "ConversationView",
+    "DeviceSnapshot",
+    "Finished",
+    "MessageView",
+    "ModelView",
+    "PoolSnapshot",
+    "Progress",
+    "Residency",
+    "RunnerSnapshot",
+    "SamplingOptions",
+    "Token",
+    "WaiterSnapshot",
+    "Workbench",
+    "WorkerSnapshot",
+]
+
+T = TypeVar("T")
+
+log = structlog.get_logger("workbench")
+
+CHANGE_INTERVAL_S = 0.5
+MAX_MESSAGE_CHARACTERS = 4_000_000
+TITLE_CHARACTERS = 60
+
+
+class Workbench:
+    """A running pool with its catalog. Use it as an async context manager.
+
+    Args:
+        settings: read from the environment by default.
+        overrides: single settings that win over both.
+    """
+
+    def __init__(self, settings: Settings | None = None, **overrides: Any) -> None:
+        self.settings = settings.model_copy(update=overrides) if settings else Settings(**overrides)
+        self._catalog: Catalog | None = None
+        self._library: ModelLibrary | None = None
+        self._controller: Controller | None = None
+        self._answering: Answering | None = None
+        self._pool_task: asyncio.Task[None] | None = None
+        self._devices: tuple[Device, ...] = ()
+        self._bring_up = BringUp()
+        self._changed = asyncio.Event()
+        self._tasks: set[asyncio.Task[Any]] = set()
+        self._closed = False
+
+    # Life.
+
+    async def start(self) -> None:
+        """Open the catalog and start the pool, which warms up in the background.
+
+        Raises:
+            UnavailableError: the database is locked, read-only or newer than this Workbench, or the
+                devices that were asked for aren't there.
+        """
+        settings = self.settings
+        self._devices = await asyncio.to_thread(find_devices, settings)
+        self._catalog = await asyncio.to_thread(Catalog.open, settings.database_path, settings.seed_file)
+        self._library = ModelLibrary(
+            settings,
+            self._catalog,
+            max(device.budget_bytes for device in self._devices),
+            self._bring_up.supported_architectures,
+            self.pool,
+            self._notify,
+        )
+        await self._library.start()
+        logs = settings.data_dir / "logs"
+        self._controller = Controller(
+            self._devices,
+            Limits.from_settings(settings),
+            lambda worker_id, device: Worker.start(worker_id, device, logs / f"worker-{worker_id}.log"),
+            self._bring_up.bring_up,
+            on_change=self._notify,
+            on_swap=lambda record: self._spawn(self._record_swap(record)),
+        )
+        self._answering = Answering(self._catalog, self._controller)
+        self._pool_task = asyncio.create_task(self._controller.run(), name="controller")
+
+    async def warm_engine(self) -> None:
+        """Import vLLM here and prepare the configuration of every model on disk.
+
+        Not part of `start`, so that a page can be up first; a chat that comes earlier does it itself.
+        """
+        await self._bring_up.import_engine()
+        for spec in self._running(self._library).on_disk():
+            with contextlib.suppress(WorkbenchError):  # whoever asks for the model is told
+                await self._bring_up.prepare(spec, self._devices[0].memory_bytes)
+
+    async def close(self) -> None:
+        """End every worker and download, and close the catalog. Idempotent."""
+        if self._closed:
+            return
+        self._closed = True
+        self._notify()
+        if self._pool_task is not None:
+            self._pool_task.cancel()
+            await asyncio.gather(self._pool_task, return_exceptions=True)
+        if self._library is not None:
+            await self._library.close()
+        if self._answering is not None:
+            await self._answering.finish()
+        if self._tasks:
+            await asyncio.wait(self._tasks, timeout=1)
+        self._bring_up.close()
+        if self._catalog is not None:
+            await asyncio.to_thread(self._catalog.close)
+
+    async def __aenter__(self) -> Self:
+        try:
+            await self.start()
+        except BaseException:
+            await self.close()
+            raise
+        self._spawn(self.warm_engine())
+        return self
+
+    async def __aexit__(self, *exc: object) -> None:
+        await self.close()
+
+    @property
+    def catalog(self) -> Catalog:
+        """The catalog.
+
+        Raises:
+            ShuttingDownError: Workbench is not running.
+        """
+        return self._running(self._catalog)
+
+    def _running(self, part: T | None) -> T:
+        """A part of a running Workbench; ShuttingDownError before it is started and once it closes."""
+        if part is None or self._closed:
+            raise ShuttingDownError("Workbench is not running. Start it with `async with Workbench() as wb`.")
+        return part
+
+    # Models.
+
+    @property
+    def models(self) -> list[ModelView]:
+        """Every model of the catalog, with where it is now."""
+        return self._running(self._library).views()
+
+    def model(self, name: str) -> ModelView:
+        """One model of the catalog.
+
+        Raises:
+            NotFoundError: there is no model of that name.
+        """
+        return self._running(self._library).view(name)
+
+    async def add_hub_model(self, repo_id: str, revision: str = "", name: str = "") -> ModelView:
+        """List a model of the hub and start its download in the background.
+
+        Raises:
+            BadRequestError: the id has not the form organisation/name.
+            ConflictError: it is listed already.
+        """
+        return await self._running(self._library).add_hub(repo_id, revision, name)
+
+    async def add_local_model(self, folder: str | Path, name: str = "") -> ModelView:
+        """Check a folder and list it.
+
+        Raises:
+            BadRequestError: something in it can't be served, or it is outside the allowed folders.
+            ConflictError: the name is taken.
+        """
+        return await self._running(self._library).add_local(folder, name)
+
+    async def download(self, name: str) -> None:
+        """Start, or resume, a model's download in the background."""
+        await self._running(self._library).download(name)
+
+    async def cancel_download(self, name: str) -> None:
+        """Stop a download; what has come stays, and `download` goes on from there."""
+        await self._running(self._library).cancel_download(name)
+
+    async def remove_model(self, name: str, delete_files: bool = False) -> None:
+        """Take a model off the list, and its downloaded files off the disk if `delete_files`.
+
+        Raises:
+            NotFoundError: there is no such model.
+            ConflictError: it is on a device.
+        """
+        await self._running(self._library).remove(name, delete_files)
+
+    # Conversations.
+
+    async def conversations(self, search: str = "") -> list[ConversationView]:
+        """Conversations with `search` in title or text, the latest first."""
+        return [
+            ConversationView(
+                id=found.conversation.id,
+                title=found.conversation.title or "New chat",
+                model=found.conversation.model,
+                updated_at=found.conversation.updated_at,
+                message_count=found.message_count,
+            )
+            for found in await asyncio.to_thread(self.catalog.conversations, search)
+        ]
+
+    async def create_conversation(self, model: str = "", system: str = "") -> int:
+        """Make an empty conversation and return its id."""
+        row = await asyncio.to_thread(self.catalog.create_conversation, model=model, system=system)
+        return row.id
+
+    async def messages(self, conversation_id: int) -> list[MessageView]:
+        """The turns of a conversation, oldest first, after its system prompt if it has one.
+
+        Raises:
+            NotFoundError: there is no such conversation.
+        """
+        conversation = await asyncio.to_thread(self.catalog.conversation, conversation_id)
+        rows = await asyncio.to_thread(self.catalog.messages, conversation_id)
+        system = MessageView(0, "system", conversation.system, "", None, "")
+        return [system] * bool(conversation.system) + [
+            MessageView(row.id, row.role, row.content, row.model, _stored_stats(row), row.error)
+            for row in rows
+        ]
+
+    async def rename_conversation(self, conversation_id: int, title: str) -> None:
+        """Give a conversation another title."""
+        await asyncio.to_thread(self.catalog.rename_conversation, conversation_id, title)
+
+    async def delete_conversation(self, conversation_id: int) -> None:
+        """Delete a conversation and its turns."""
+        await asyncio.to_thread(self.catalog.delete_conversation, conversation_id)
+
+    # Chat.
+
+    async def chat(
+        self,
+        model: str,
+        text: str,
+        *,
+        conversation_id: int | None = None,
+        system: str | None = None,
+        options: SamplingOptions | None = None,
+    ) -> AsyncIterator[ChatEvent]:
+        """Send a message and stream what happens: progress of a switch, tokens, the end.
+
+        Closing the iterator aborts the request in the engine; the partial answer is kept.
+
+        Args:
+            model: name in the catalog.
+            text: the user's turn.
+            conversation_id: conversation to go on with; a new one by default, named in Finished.
+            system: system prompt from now on; the conversation's own by default, "" for none.
+            options: sampling parameters; the model's own defaults where None.
+
+        Raises:
+            WorkbenchError: what went wrong, as a sentence. Nothing is stored if the request itself is
+                refused; an answer that breaks off is stored as far as it came.
+        """
+        answer = Answer(model)
+        answering = self._running(self._answering)
+        options = options or SamplingOptions()
+        try:
+            options.check()
+            _check_text(text)
+            if conversation_id is not None:
+                answering.check_free(conversation_id)
+            spec = await self._running(self._library).servable(model)
+        except WorkbenchError as error:
+            log.info("request refused", model=model, error=str(error))
+            raise
+        conversation, messages = await asyncio.to_thread(
+            self._take_turn, conversation_id, text, model, system, options
+        )
+        stream = answering.run(spec, messages, options, conversation, answer)
+        async with aclosing(stream):  # type: ignore[type-var]
+            async for event in stream:
+                yield event
+        yield Finished(conversation, answer.text, answer.stats)
+
+    def _take_turn(
+        self, conversation_id: int | None, text: str, model: str, system: str | None, options: SamplingOptions
+    ) -> tuple[int, list[dict[str, str]]]:
+        """Store the user's turn; returns its conversation and what the model is given."""
+        catalog = self.catalog
+        if conversation_id is None:
+            conversation_id = catalog.create_conversation(system=system or "").id
+        conversation = catalog.conversation(conversation_id)
+        system = conversation.system if system is None else system
+        history = catalog.messages(conversation_id)
+        catalog.append_message(
+            Message(conversation_id=conversation_id, role="user", content=text, model=model)
+        )
+        catalog.update_conversation(
+            conversation_id,
+            model=model,
+            system=system,
+            options=dataclasses.asdict(options),
+            title=conversation.title or " ".join(text.split())[:TITLE_CHARACTERS],
+        )
+        return conversation_id, prompt_messages(system, history, text)
+
+    # Pool.
+
+    def pool(self) -> PoolSnapshot:
+        """The pool at this moment."""
+        return self._controller.snapshot() if self._controller is not None else PoolSnapshot()
+
+    async def pool_changes(self) -> AsyncIterator[PoolSnapshot]:
+        """The pool now, and again after each change, at most twice a second; ends when Workbench closes."""
+        while not self._closed:
+            changed = self._changed
+            yield self.pool()
+            await changed.wait()
+            if not self._closed:
+                await asyncio.sleep(CHANGE_INTERVAL_S)
+
+    async def load(self, model: str) -> None:
+        """Bring a model onto a device, evicting idle ones if need be."""
+        async with self._running(self._controller).ask(
+            await self._running(self._library).servable(model)
+        ) as ticket:
+            await ticket.lease()
+
+    async def unload(self, model: str, force: bool = False) -> None:
+        """Take a model off its device.
+
+        Raises:
+            NotFoundError: it is not on a device.
+            ConflictError: requests are in flight and `force` is False.
+        """
+        await self._running(self._controller).unload(model, force)
+
+    async def restart_worker(self, worker_id: str, force: bool = False) -> None:
+        """Replace a worker process.
+
+        Raises:
+            NotFoundError: there is no such worker.
+            ConflictError: requests are in flight on it and `force` is False.
+        """
+        await self._running(self._controller).restart(worker_id, force)
+
+    # Inside.
+
+    def _notify(self) -> None:
+        self._changed.set()
+        self._changed = asyncio.Event()
+
+    def _spawn(self, work: Any) -> None:
+        task = asyncio.ensure_future(work)
+        self._tasks.add(task)
+        task.add_done_callback(self._on_task_done)
+
+    def _on_task_done(self, task: "asyncio.Task[Any]") -> None:
+        self._tasks.discard(task)
+        if not task.cancelled() and (error := task.exception()) and not self._closed:
+            log.error("background task failed", error=repr(error))
+
+    async def _record_swap(self, record: SwapRecord) -> None:
+        columns = dataclasses.asdict(record) | {"evicted": list(record.evicted)}
+        await asyncio.to_thread(self.catalog.record_swap, Swap(**columns))
+
+
+def _check_text(text: str) -> None:
+    if not text.strip():
+        raise BadRequestError("The message is empty. Write something first.")
+    if len(text) > MAX_MESSAGE_CHARACTERS:
+        raise BadRequestError(
+            f"The message has {len(text):,} characters, and may have {MAX_MESSAGE_CHARACTERS:,}. Shorten it."
+        )
+
+
+def _stored_stats(row: Message) -> AnswerStats | None:
+    if row.role != "assistant":
+        return None
+    return AnswerStats(
+        prompt_tokens=row.prompt_tokens or 0,
+        completion_tokens=row.completion_tokens or 0,
+        cached_prompt_tokens=row.cached_prompt_tokens or 0,
+        ttft_s=row.ttft_s or 0.0,
+        switch_s=row.switch_s or 0.0,
+        switch_reason=row.switch_reason or "",
+        tokens_per_s=row.tokens_per_s or 0.0,
+        duration_s=row.duration_s or 0.0,
+        finish_reason=row.finish_reason or "",
+    )

@@ -1,0 +1,95 @@
+"""Settings: read once, at the edge, into one frozen object that is passed on.
+
+Sources, strongest first: arguments (the command line passes its flags so), environment variables
+`WORKBENCH_…`, a `.env` file in the working directory, the defaults below.
+"""
+
+from pathlib import Path
+from typing import Annotated, Literal
+
+from pydantic import ByteSize, Field, model_validator
+from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
+
+PACKAGE = Path(__file__).resolve().parent
+CHECKOUT_DATA = PACKAGE.parent / "data"
+IN_CHECKOUT = (CHECKOUT_DATA / "models.toml").exists()
+SHIPPED_DATA = CHECKOUT_DATA if IN_CHECKOUT else PACKAGE / "_data"
+"""Seed file and demo models: beside the package in a checkout, inside it once installed."""
+OWN_DATA = CHECKOUT_DATA if IN_CHECKOUT else Path.home() / ".local" / "share" / "workbench"
+
+
+class Settings(BaseSettings):
+    """Everything a user can set. Sizes take units ("4GiB"); durations are seconds."""
+
+    model_config = SettingsConfigDict(env_prefix="WORKBENCH_", env_file=".env", frozen=True, extra="ignore")
+
+    # Where the page is served.
+    host: str = Field("127.0.0.1", description="Address to bind; 0.0.0.0 for every interface.")
+    port: int = Field(7860, ge=0, le=65535, description="Port of the page.")
+    root_path: str = Field("", description="Path prefix behind a reverse proxy.")
+
+    # Files.
+    data_dir: Path = Field(OWN_DATA, description="Folder of the database and of downloaded models.")
+    database: Path | None = Field(None, description="SQLite file; data_dir/workbench.db by default.")
+    seed_file: Path = Field(SHIPPED_DATA / "models.toml", description="Models listed in a new catalog.")
+    model_roots: Annotated[tuple[Path, ...], NoDecode] = Field(
+        (), description="Folders, split by ':', that local models may come from, besides the data folders."
+    )
+
+    # Hugging Face hub.
+    hub_endpoint: str | None = Field(None, description="Hub to download from; the public one by default.")
+
+    # Devices and memory.
+    device: Literal["auto", "cpu", "cuda"] = Field("auto", description="auto takes GPUs where there are any.")
+    memory_budget: ByteSize | None = Field(
+        None, description="Bytes of weights and KV cache a device may hold; from its memory by default."
+    )
+    kv_cache_bytes: ByteSize | None = Field(
+        None, description="KV cache of a model whose catalog entry sets none; from the budget by default."
+    )
+    max_workers: int | None = Field(
+        None, ge=1, le=64, description="Warm processes per device; from its memory by default."
+    )
+    spare_workers: int = Field(1, ge=0, le=8, description="Idle warm processes kept per device.")
+    worker_max_swaps: int = Field(1000, ge=1, description="Loads after which a worker is replaced.")
+    leak_tolerance: ByteSize = Field(
+        ByteSize(512 << 20), description="Memory an unload may leave behind before its worker is replaced."
+    )
+
+    # Time limits, in seconds.
+    worker_start_timeout: float = Field(180, gt=0, description="For a worker to become warm.")
+    load_timeout: float = Field(900, gt=0, description="For a model to load.")
+    unload_timeout: float = Field(30, gt=0, description="For a worker to give a model back.")
+    ping_interval: float = Field(2, gt=0, description="Between two signs of life asked of a worker.")
+    ping_timeout: float = Field(20, gt=0, description="Without a sign of life, a worker counts as hung.")
+    step_timeout: float = Field(300, gt=0, description="Longest single engine step before it counts as hung.")
+    fairness_wait: float = Field(
+        10, gt=0, description="After this wait a request may close a busy model to newcomers."
+    )
+    max_queued: int = Field(256, ge=1, description="Requests that may wait for a model at a time.")
+
+    # Logs.
+    log_level: Literal["debug", "info", "warning", "error"] = "info"
+    log_json: bool = Field(False, description="One JSON object a line instead of readable text.")
+
+    @model_validator(mode="before")
+    @classmethod
+    def _split_roots(cls, values: dict[str, object]) -> dict[str, object]:
+        roots = values.get("model_roots")
+        if isinstance(roots, str):
+            values["model_roots"] = tuple(part for part in roots.split(":") if part)
+        return values
+
+    @property
+    def database_path(self) -> Path:
+        return self.database or self.data_dir / "workbench.db"
+
+    @property
+    def models_dir(self) -> Path:
+        """Folder that hub downloads go to."""
+        return self.data_dir / "models"
+
+    @property
+    def allowed_roots(self) -> tuple[Path, ...]:
+        """Folders that local models may come from, resolved."""
+        return tuple(root.expanduser().resolve() for root in (*self.model_roots, SHIPPED_DATA, self.data_dir))

@@ -1,0 +1,141 @@
+"""What the buttons and forms of the live panels ask for.
+
+A request is a JSON object: `do` names the action, the rest are its values as strings. The answer is one of
+`{"done": sentence}`, `{"error": sentence}` and `{"ask": {…}}`. The last is a dialog to show; its answers are
+added to the request, with `confirmed`, and the request is sent again. Whether work is in flight is never
+read here: the owner of the state refuses, and its refusal becomes the question.
+"""
+
+from collections.abc import Awaitable, Callable, Mapping
+from pathlib import PurePath
+from typing import Any
+
+import structlog
+
+from workbench.errors import BadRequestError, ConflictError, WorkbenchError
+from workbench.service import Workbench
+
+log = structlog.get_logger("workbench.ui")
+
+Request = Mapping[str, str]
+Reply = dict[str, Any]
+Act = Callable[[Any], Awaitable[Reply]]
+
+
+def sentence(error: Exception) -> str:
+    """What a person reads of an error; one that was not meant for people goes to the log."""
+    if isinstance(error, WorkbenchError):
+        return str(error)
+    log.error("unexpected error behind the page", exc_info=error)
+    return f"Something went wrong inside Workbench: {type(error).__name__}. The log has the details."
+
+
+def build_act(workbench: Workbench) -> Act:
+    """The function behind every button and form of the live panels."""
+    actions = Actions(workbench)
+
+    async def act(request: Any) -> Reply:
+        try:
+            return await actions.carry_out(request)
+        except Exception as error:
+            return {"error": sentence(error)}
+
+    return act
+
+
+class Actions:
+    """One method for each action; values are those of the button or form."""
+
+    def __init__(self, workbench: Workbench) -> None:
+        self._workbench = workbench
+        self._known: dict[str, Callable[[Request], Awaitable[Reply]]] = {
+            action.__name__: action
+            for action in (
+                self.load,
+                self.unload,
+                self.restart,
+                self.download,
+                self.cancel,
+                self.remove,
+                self.add_hub,
+                self.add_local,
+                self.rename,
+                self.delete,
+            )
+        }
+
+    async def carry_out(self, request: Any) -> Reply:
+        if not isinstance(request, dict) or request.get("do") not in self._known:
+            raise BadRequestError(
+                "The page asked for something this Workbench doesn't know. Reload the page."
+            )
+        return await self._known[request["do"]]({key: str(value) for key, value in request.items()})
+
+    async def load(self, request: Request) -> Reply:
+        await self._workbench.load(request["model"])
+        return _done(f"{request['model']} is serving.")
+
+    async def unload(self, request: Request) -> Reply:
+        try:
+            await self._workbench.unload(request["model"], force="confirmed" in request)
+        except ConflictError as conflict:
+            return _ask(str(conflict), "Unload anyway")
+        return _done(f"{request['model']} is unloaded.")
+
+    async def restart(self, request: Request) -> Reply:
+        try:
+            await self._workbench.restart_worker(request["worker"], force="confirmed" in request)
+        except ConflictError as conflict:
+            return _ask(str(conflict), "Restart anyway")
+        return _done(f"{request['worker']} restarts.")
+
+    async def download(self, request: Request) -> Reply:
+        await self._workbench.download(request["model"])
+        return _done(f"{request['model']} is downloading.")
+
+    async def cancel(self, request: Request) -> Reply:
+        await self._workbench.cancel_download(request["model"])
+        return _done("The download is cancelled; what has arrived is kept.")
+
+    async def remove(self, request: Request) -> Reply:
+        name = request["model"]
+        if "confirmed" not in request:
+            delete = {"name": "delete_files", "label": "Delete its files from the disk, too"}
+            model = self._workbench.model(name)
+            downloaded = model.residency != "hub" and not PurePath(model.source).is_absolute()
+            extra = {"option": delete} if downloaded else {}
+            return _ask(f"Remove {name} from the catalog?", "Remove", **extra)
+        await self._workbench.remove_model(name, delete_files="delete_files" in request)
+        return _done(f"{name} is removed.")
+
+    async def add_hub(self, request: Request) -> Reply:
+        model = await self._workbench.add_hub_model(request["repo_id"].strip(), request["revision"].strip())
+        return _done(f"{model.name} is added and downloading.")
+
+    async def add_local(self, request: Request) -> Reply:
+        model = await self._workbench.add_local_model(request["folder"].strip(), request["name"].strip())
+        return _done(f"{model.name} is added.")
+
+    async def rename(self, request: Request) -> Reply:
+        conversation = int(request["conversation"])
+        if "confirmed" not in request:
+            titles = {view.id: view.title for view in await self._workbench.conversations()}
+            field = {"name": "title", "label": "Title", "value": titles.get(conversation, "")}
+            return _ask("Rename the conversation", "Rename", field=field)
+        await self._workbench.rename_conversation(conversation, request["title"].strip())
+        return _done("The conversation is renamed.")
+
+    async def delete(self, request: Request) -> Reply:
+        if "confirmed" not in request:
+            return _ask("Delete this conversation? It can't be brought back.", "Delete")
+        await self._workbench.delete_conversation(int(request["conversation"]))
+        return _done("The conversation is deleted.")
+
+
+def _done(text: str) -> Reply:
+    return {"done": text}
+
+
+def _ask(text: str, button: str, **extra: Any) -> Reply:
+    """A dialog: a text, the button that confirms, and optionally a text `field` and an `option` to tick."""
+    return {"ask": {"text": text, "button": button, **extra}}

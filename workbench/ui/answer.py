@@ -1,0 +1,96 @@
+"""An answer as it grows, and the pace at which the page sees it."""
+
+import asyncio
+from collections.abc import AsyncGenerator, AsyncIterator
+from dataclasses import dataclass, field
+
+from workbench.service import ChatEvent, Finished, Progress, Token
+
+
+@dataclass(slots=True)
+class Answer:
+    """What is known of an answer so far. Times are those of one monotonic clock, in seconds."""
+
+    model: str
+    started_at: float
+    text: str = ""
+    token_count: int = 0
+    first_token_at: float | None = None
+    progress: Progress | None = None
+    finished: Finished | None = None
+
+    def add(self, event: ChatEvent, now: float) -> None:
+        match event:
+            case Progress():
+                self.progress = event
+            case Token():
+                self.first_token_at = self.first_token_at or now
+                self.text += event.text
+                self.token_count = event.token_count
+            case Finished():
+                self.finished = event
+
+    def tokens_per_s(self, now: float) -> float:
+        """Decode rate; the first token is prefill and does not count."""
+        if self.first_token_at is None or now <= self.first_token_at:
+            return 0.0
+        return (self.token_count - 1) / (now - self.first_token_at)
+
+
+@dataclass(slots=True)
+class PacedEvents:
+    """The events of one chat in batches, at most one batch per `interval`.
+
+    Each batch re-renders the whole chat, which costs the browser some 30 ms in a long one. An empty batch
+    comes after `idle` seconds without events, so that a clock on the page moves. Errors of the source are
+    raised after the events before them. However the iteration ends, the source is closed before it is over.
+    """
+
+    source: AsyncIterator[ChatEvent]
+    interval: float = 0.08
+    idle: float = 0.5
+    _pending: list[ChatEvent] = field(default_factory=list, init=False)
+    _arrived: asyncio.Event = field(default_factory=asyncio.Event, init=False)
+    _pump: asyncio.Task[None] | None = field(default=None, init=False)
+
+    def stop(self) -> None:
+        """End the iteration after what has arrived."""
+        if self._pump:
+            self._pump.cancel()
+
+    async def batches(self) -> AsyncGenerator[list[ChatEvent]]:
+        self._pump = asyncio.create_task(self._run(), name="chat events")
+        try:
+            while True:
+                over = self._pump.done()
+                if not over:
+                    await self._wait()
+                batch, self._pending = self._pending, []
+                if batch or not over:
+                    yield batch
+                if over:
+                    break
+                await asyncio.sleep(self.interval)
+            if not self._pump.cancelled():
+                await self._pump
+        finally:
+            self._pump.cancel()
+            await asyncio.gather(self._pump, return_exceptions=True)
+
+    async def _run(self) -> None:
+        try:
+            async for event in self.source:
+                self._pending.append(event)
+                self._arrived.set()
+        finally:
+            self._arrived.set()
+            if isinstance(self.source, AsyncGenerator):
+                await self.source.aclose()
+
+    async def _wait(self) -> None:
+        try:
+            await asyncio.wait_for(self._arrived.wait(), self.idle)
+        except TimeoutError:
+            pass
+        else:
+            self._arrived.clear()

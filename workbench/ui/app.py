@@ -1,0 +1,69 @@
+"""Assembles the page and mounts it on the app."""
+
+from pathlib import Path
+
+import gradio as gr
+from fastapi import FastAPI
+
+from workbench.api.events import events_router
+from workbench.service import Workbench
+from workbench.ui import chat_page, ids, models_page, pool_page
+from workbench.ui.actions import build_act
+from workbench.ui.guard import PageGuard
+from workbench.ui.live import panel
+from workbench.ui.render.live import live_view
+from workbench.ui.theme import theme
+
+STATIC = Path(__file__).parent / "static"
+PAGES = ("/pool", "/models")
+"""Pages besides the chat at "/": one document, of which the script shows the page that the URL names."""
+
+TOPBAR = """<header><a class="brand" href="./"><span aria-hidden="true">◪</span> Workbench</a>
+<nav aria-label="Pages"><a href="./" data-page="chat">Chat</a><a href="pool" data-page="pool">Pool</a>
+<a href="models" data-page="models">Models</a></nav></header>"""
+
+
+def build_page(workbench: Workbench) -> gr.Blocks:
+    """The whole page over one workbench."""
+    act = build_act(workbench)
+    with gr.Blocks(title="Workbench", analytics_enabled=False, fill_width=True, fill_height=True) as page:
+        with gr.Row(elem_id=ids.TOPBAR):
+            gr.HTML(TOPBAR, apply_default_css=False, js_on_load="workbench.topbar(element)")
+            panel(ids.STATUS, act)
+            gr.HTML(
+                '<button type="button" id="theme-button" aria-label="Dark or light">◐</button>',
+                apply_default_css=False,
+                js_on_load="workbench.themeButton(element)",
+            )
+        chat_page.build(workbench, act, page)
+        pool_page.build(act)
+        models_page.build(act)
+    return page.queue(default_concurrency_limit=None, api_open=False)
+
+
+def mount(app: FastAPI, workbench: Workbench) -> FastAPI:
+    """Serve the page at "/", "/pool" and "/models", and its event stream at "/events".
+
+    Call it after all other routes are on `app`: the page takes every path that is left.
+    """
+    app.include_router(events_router(workbench, view=live_view))
+    app.add_middleware(PageGuard, pages=PAGES)
+    return gr.mount_gradio_app(
+        app,
+        build_page(workbench),
+        path="/",
+        theme=theme(),
+        head=_head(),
+        root_path=workbench.settings.root_path or None,
+        footer_links=[],
+        run_history=False,
+        favicon_path=STATIC / "favicon.svg",
+        ssr_mode=False,
+        show_error=True,
+    )
+
+
+def _head() -> str:
+    """Style and script; not through Gradio's `css`, which would reach its own container alone."""
+    style, script = ((STATIC / name).read_text("utf-8") for name in ("workbench.css", "workbench.js"))
+    return f"<style>{style}</style><script>{script}</script>"

@@ -1,0 +1,63 @@
+"""The page's own HTTP rules, as plain ASGI middleware (Starlette's base class would buffer streams)."""
+
+from collections.abc import Collection
+
+from starlette.datastructures import Headers, MutableHeaders
+from starlette.responses import PlainTextResponse
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+POLICY = "; ".join(
+    (
+        "default-src 'self'",
+        "script-src 'self' 'unsafe-inline' 'unsafe-eval'",  # Gradio's inline scripts and HTML templates
+        "style-src 'self' 'unsafe-inline'",
+        "img-src 'self' data: blob:",
+        "media-src 'self' data: blob:",
+        "font-src 'self' data:",
+        "worker-src 'self' blob:",
+        "form-action 'self'",
+        "base-uri 'self'",
+        "object-src 'none'",
+    )
+)
+"""The page talks to its own server alone: an image in a model's answer can't carry a chat elsewhere."""
+
+
+def _from_elsewhere(scope: Scope) -> bool:
+    """Whether a browser says that another site, or another port of this host, sends the request."""
+    return Headers(scope=scope).get("sec-fetch-site", "none") not in ("same-origin", "none")
+
+
+class PageGuard:
+    """Serve every page from Gradio's one, keep it to its own host, refuse writes from other sites.
+
+    Gradio's `/component_server` takes JSON of any content type, so that without the last rule another site
+    could send a form that removes a model. Browsers say in `Sec-Fetch-Site` where a request comes from.
+    """
+
+    def __init__(self, app: ASGIApp, pages: Collection[str]) -> None:
+        self._app = app
+        self._pages = frozenset(pages)
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] != "http":
+            await self._app(scope, receive, send)
+            return
+        root = scope.get("root_path", "")
+        path = scope["path"].removeprefix(root)
+        own = path.startswith("/gradio_api/") or path in ("/", *self._pages)
+        if path in self._pages:
+            scope = {**scope, "path": f"{root}/", "raw_path": f"{root}/".encode()}
+        if own and scope["method"] == "POST" and _from_elsewhere(scope):
+            await PlainTextResponse("Requests from other sites are refused.", 403)(scope, receive, send)
+            return
+
+        async def send_with_policy(message: Message) -> None:
+            if own and message["type"] == "http.response.start":
+                headers = MutableHeaders(scope=message)
+                headers["Content-Security-Policy"] = POLICY
+                headers["Referrer-Policy"] = "same-origin"
+                headers["X-Content-Type-Options"] = "nosniff"
+            await send(message)
+
+        await self._app(scope, receive, send_with_policy)

@@ -1,0 +1,41 @@
+"""Element ids: what the stylesheet, the script and the tests hold on to.
+
+Rows and buttons inside live HTML have no ids but data attributes: `data-testid` names the kind
+("worker", "runner", "waiter", "device", "model", "conversation"), `data-name` the thing, and `data-do`
+what a button does ("load", "unload", "restart", "download", "cancel", "remove", "add_hub", "add_local",
+"rename", "delete").
+"""
+
+from typing import Final
+
+TOPBAR: Final = "topbar"
+STATUS: Final = "pool-status"
+PAGE_CHAT: Final = "page-chat"
+PAGE_POOL: Final = "page-pool"
+PAGE_MODELS: Final = "page-models"
+
+CONVERSATIONS: Final = "conversations"
+CONVERSATION_ID: Final = "conversation-id"
+NEW_CHAT: Final = "new-chat"
+MODEL: Final = "model-picker"
+MODEL_NOTE: Final = "model-note"
+WARMING: Final = "warming"
+CHAT: Final = "chat"
+MESSAGE: Final = "message"
+SEND: Final = "send"
+STOP: Final = "stop"
+SETTINGS: Final = "chat-settings"
+SYSTEM: Final = "system-prompt"
+
+DEVICES: Final = "pool-devices"
+WORKERS: Final = "pool-workers"
+WAITERS: Final = "pool-waiters"
+LOADER: Final = "pool-loader"
+
+CATALOG: Final = "model-catalog"
+ADD_MODEL: Final = "add-model"
+
+
+def parameter(name: str) -> str:
+    """Id of the field of a sampling parameter."""
+    return f"parameter-{name.replace('_', '-')}"

@@ -1,0 +1,25 @@
+"""Live panels: `gr.HTML` components that the script fills from the event stream, without Gradio's queue."""
+
+from collections.abc import Sequence
+
+import gradio as gr
+
+from workbench.ui.actions import Act
+
+
+def panel(
+    elem_id: str, act: Act, value: str = "", *, events: Sequence[str] = (), elem_classes: Sequence[str] = ()
+) -> gr.HTML:
+    """A panel that shows the frame's fragment of its own id.
+
+    Its buttons and forms with `data-do` call `act`. The script listens on the panel's own element, never
+    on the document, so that look-alike buttons in a model's answer do nothing.
+    """
+    return gr.HTML(
+        value,
+        elem_id=elem_id,
+        elem_classes=list(elem_classes),
+        js_on_load=f"workbench.panel(element, server, trigger, {list(events)!r})",
+        server_functions=[act],
+        apply_default_css=False,
+    )

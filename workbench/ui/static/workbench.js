@@ -1,0 +1,352 @@
+/* The page's script: which page shows, live panels from the event stream, dialogs, and the chat's small things.
+   Gradio components call it through `js_on_load` and `js`; nothing here renders untrusted text as HTML. */
+window.workbench = (() => {
+  const BASE = new URL("./", document.baseURI);
+  const PAGES = { "": "chat", pool: "pool", models: "models" };
+  const SILENCE = 2500; // ms without a sign of life after which the server counts as gone; it beats each second
+  const body = () => document.body;
+
+  // --- Which page shows -----------------------------------------------------------------------------
+
+  const pageOf = (url) => PAGES[url.pathname.slice(BASE.pathname.length).replace(/\/$/, "")] ?? "chat";
+  let conversation = new URL(location).searchParams.get("chat") ?? "";
+
+  function chatUrl() {
+    const url = new URL(BASE);
+    if (conversation) url.searchParams.set("chat", conversation);
+    return url;
+  }
+
+  function show(page) {
+    body().dataset.page = page;
+    for (const link of document.querySelectorAll("nav [data-page]")) {
+      link.toggleAttribute("aria-current", link.dataset.page === page);
+      if (link.dataset.page === page) link.setAttribute("aria-current", "page");
+    }
+    closeDrawers();
+  }
+
+  function go(url) {
+    const page = pageOf(url);
+    history.pushState(null, "", page === "chat" ? chatUrl() : url);
+    show(page);
+  }
+
+  const opensTab = (event) => event.ctrlKey || event.metaKey || event.shiftKey;
+
+  addEventListener("popstate", () => show(pageOf(new URL(location))));
+  addEventListener("click", (event) => {
+    const link = event.target.closest("a[href]");
+    const drawer = event.target.closest(".drawer-button");
+    if (drawer) toggleDrawer(drawer.dataset.drawer);
+    else if (!event.target.closest(".drawer") && event.target.id !== "theme-button") closeDrawers(true);
+    if (!link || link.target || opensTab(event)) return;
+    if (link.closest("#chat") || link.dataset.open !== undefined) return;
+    const url = new URL(link.href);
+    if (url.origin === BASE.origin && !url.hash) {
+      event.preventDefault();
+      go(url);
+    }
+  });
+
+  /* Typing in the model picker filters; without this it would append to the model that is picked. */
+  addEventListener("focusin", ({ target }) => {
+    if (target.matches("#model-picker input")) requestAnimationFrame(() => target.select());
+  });
+
+  // --- Drawers: columns on wide screens, sheets over the chat on narrow ones --------------------------
+
+  const narrow = matchMedia("(max-width: 1100px)");
+
+  function toggleDrawer(id) {
+    const open = body().dataset.drawer === id ? "" : id;
+    if (narrow.matches) body().dataset.drawer = open;
+    else body().classList.toggle(`hide-${id}`);
+    const visible = document.getElementById(id).checkVisibility();
+    document.querySelector(`[data-drawer="${id}"]`).setAttribute("aria-expanded", visible);
+  }
+
+  function closeDrawers(onlyNarrow) {
+    if (!onlyNarrow || narrow.matches) body().dataset.drawer = "";
+  }
+
+  // --- Live panels ------------------------------------------------------------------------------------
+
+  const panels = new Map(); // element id -> where the fragment goes and how to tell Gradio
+  let frame = null;
+  let frameAt = 0;
+  let heardAt = 0;
+  let arrived = false; // whether Gradio has filled the page
+  let source = null;
+
+  function panel(element, server, trigger, events) {
+    const root = element;
+    const id = element.closest("[id]:not([id^='html-'])")?.id;
+    panels.set(id, { root, trigger, events });
+    root.addEventListener("click", (event) => {
+      const opener = event.target.closest("[data-open]");
+      const button = event.target.closest("button[data-do]");
+      if (opener && events.includes("open") && !opensTab(event)) {
+        event.preventDefault();
+        trigger("open", opener.dataset.open);
+        closeDrawers(true);
+      }
+      if (button) act(server, request(button), button, id);
+    });
+    root.addEventListener("submit", (event) => {
+      event.preventDefault();
+      const form = event.target;
+      const values = Object.fromEntries(new FormData(form));
+      const button = form.querySelector("button");
+      act(server, { do: form.dataset.do, ...values }, button, id).then((done) => done && form.reset());
+    });
+    if (frame) fill(id);
+  }
+
+  function request(button) {
+    const values = { do: button.dataset.do };
+    for (const [key, value] of Object.entries(button.dataset)) {
+      if (key.startsWith("value")) values[key.slice(5).toLowerCase()] = value;
+    }
+    return values;
+  }
+
+  function fill(id) {
+    const html = frame.html[id];
+    const known = panels.get(id);
+    if (html === undefined || !known?.root.isConnected) return;
+    const wanted = document.createElement("div");
+    wanted.innerHTML = html; // made and escaped by render.py
+    let target = known.root.querySelector(":scope > .live");
+    if (!target) {
+      target = document.createElement("div");
+      target.className = "live";
+      known.root.replaceChildren(target);
+    }
+    morph(target, wanted);
+  }
+
+  /* Make `old`'s children like those of `fresh`, keeping elements, so that focus and choices survive. */
+  function morph(old, fresh) {
+    const olds = [...old.childNodes];
+    [...fresh.childNodes].forEach((child, index) => {
+      const present = olds[index];
+      if (!present) old.append(child);
+      else if (present.nodeName !== child.nodeName || present.dataset?.name !== child.dataset?.name) {
+        present.replaceWith(child);
+      } else if (child.nodeType === Node.TEXT_NODE) {
+        if (present.data !== child.data) present.data = child.data;
+      } else {
+        for (const { name } of [...present.attributes]) if (!child.hasAttribute(name)) present.removeAttribute(name);
+        for (const { name, value } of child.attributes) {
+          if (present.getAttribute(name) !== value) present.setAttribute(name, value);
+        }
+        morph(present, child);
+      }
+    });
+    olds.slice(fresh.childNodes.length).forEach((node) => node.remove());
+  }
+
+  function showFrame(next) {
+    if (frame && frame.server !== next.server) return location.reload(); // a new server starts afresh
+    const moved = JSON.stringify(frame?.residency) !== JSON.stringify(next.residency);
+    frame = next;
+    frameAt = Date.now();
+    for (const id of panels.keys()) fill(id);
+    if (moved && arrived) residencyMoved();
+  }
+
+  /* Gradio renews the dropdown's choices; not while the person is in it, and not before it has its first. */
+  function residencyMoved() {
+    const picker = document.querySelector("#model-picker input");
+    if (picker && picker === document.activeElement) {
+      picker.addEventListener("blur", () => setTimeout(residencyMoved), { once: true });
+      return;
+    }
+    for (const { trigger, events } of panels.values()) if (events.includes("residency")) trigger("residency");
+  }
+
+  function connect() {
+    source?.close();
+    source = new EventSource(new URL("events", BASE));
+    source.addEventListener("frame", (event) => {
+      alive();
+      showFrame(JSON.parse(event.data));
+    });
+    source.addEventListener("beat", alive);
+    source.onerror = () => {
+      source.close();
+      heardAt = 0;
+      body().classList.add("disconnected");
+      setTimeout(connect, 1000);
+    };
+  }
+
+  function alive() {
+    heardAt = Date.now();
+    body().classList.remove("disconnected");
+  }
+
+  setInterval(() => {
+    if (heardAt && Date.now() - heardAt > SILENCE && !document.hidden) body().classList.add("disconnected");
+    for (const age of document.querySelectorAll(".live [data-age]")) {
+      age.textContent = duration(Number(age.dataset.age) + (Date.now() - frameAt) / 1000);
+    }
+  }, 500);
+
+  /* As figures.duration. */
+  function duration(value) {
+    const total = Math.floor(value);
+    if (total < 60) return `${total} s`;
+    if (total < 3600) return `${Math.floor(total / 60)} min`;
+    if (total < 86400) return `${Math.floor(total / 3600)} h ${Math.floor((total % 3600) / 60)} min`;
+    return `${Math.floor(total / 86400)} d ${Math.floor((total % 86400) / 3600)} h`;
+  }
+
+  // --- Actions, their questions and their outcome --------------------------------------------------------
+
+  const busy = new WeakSet(); // buttons whose action runs; not disabled, which would take the focus away
+
+  async function act(server, values, button, panelId) {
+    if (busy.has(button)) return false;
+    busy.add(button);
+    try {
+      let reply = await server.act(values);
+      if (reply.ask) {
+        const answers = await ask(reply.ask);
+        if (!answers) return false;
+        reply = await server.act({ ...values, ...answers, confirmed: "yes" });
+      }
+      say(reply.done ?? reply.error, Boolean(reply.error));
+      const { trigger, events } = panels.get(panelId);
+      if (events.includes("refresh")) trigger("refresh");
+      return Boolean(reply.done);
+    } catch {
+      say("Workbench did not answer. Try again when the connection is back.", true);
+      return false;
+    } finally {
+      busy.delete(button);
+    }
+  }
+
+  function element(tag, properties = {}, ...children) {
+    const made = Object.assign(document.createElement(tag), properties);
+    made.append(...children);
+    return made;
+  }
+
+  /* A question in a dialog. Resolves to the answers, or null if the person changes their mind. */
+  function ask({ text, button, field, option }) {
+    const form = element("form", { method: "dialog" }, element("p", { textContent: text, id: "dialog-text" }));
+    if (field) {
+      const input = element("input", { name: field.name, value: field.value, autocomplete: "off", required: true });
+      form.append(element("label", { textContent: field.label }, input));
+    }
+    if (option) {
+      const tick = element("input", { type: "checkbox", name: option.name, value: "yes" });
+      form.append(element("label", { className: "tick" }, tick, element("span", { textContent: option.label })));
+    }
+    form.append(
+      element(
+        "div",
+        { className: "choices" },
+        element("button", { textContent: "Cancel", value: "no", formNoValidate: true, type: "submit" }),
+        element("button", { textContent: button, value: "yes", className: field ? "primary" : "danger" }),
+      ),
+    );
+    const dialog = element("dialog", { className: "ask" }, form);
+    dialog.setAttribute("aria-labelledby", "dialog-text");
+    body().append(dialog);
+    dialog.showModal();
+    form.querySelector("input:not([type=checkbox])")?.select();
+    return new Promise((resolve) => {
+      form.addEventListener("keydown", (event) => {
+        if (event.key === "Enter" && event.target.tagName === "INPUT") {
+          event.preventDefault();
+          form.requestSubmit(form.querySelector("button[value=yes]"));
+        }
+      });
+      dialog.addEventListener("close", () => {
+        dialog.remove();
+        resolve(dialog.returnValue === "yes" ? Object.fromEntries(new FormData(form)) : null);
+      });
+    });
+  }
+
+  function say(text, bad) {
+    const note = element("div", { className: bad ? "toast bad" : "toast", textContent: text });
+    document.getElementById("toasts").append(note);
+    setTimeout(() => note.remove(), bad ? 10000 : 4000);
+    note.addEventListener("click", () => note.remove());
+  }
+
+  // --- The chat -----------------------------------------------------------------------------------------
+
+  function conversationOpened(id) {
+    conversation = id ?? "";
+    if (!arrived) {
+      arrived = true;
+      restoreDraft();
+      residencyMoved();
+    }
+    if (body().dataset.page === "chat") history.replaceState(null, "", chatUrl());
+    return [];
+  }
+
+  function answerBegins(inputs) {
+    body().classList.add("answering");
+    return inputs;
+  }
+
+  function answerEnds(id) {
+    body().classList.remove("answering");
+    return conversationOpened(id);
+  }
+
+  const messageBox = () => document.querySelector("#message textarea");
+
+  /* What is being written survives a reload, by the person or after a restart of the server. */
+  addEventListener("pagehide", () => sessionStorage.setItem("draft", messageBox()?.value ?? ""));
+
+  function restoreDraft() {
+    const draft = sessionStorage.getItem("draft");
+    const box = messageBox();
+    if (!draft || !box || box.value) return;
+    box.value = draft;
+    box.dispatchEvent(new Event("input", { bubbles: true }));
+  }
+
+  /* The id of the conversation in the URL, which the page asks for when it has loaded. */
+  const wanted = () => conversation;
+
+  // --- Start --------------------------------------------------------------------------------------------
+
+  function topbar() {
+    show(pageOf(new URL(location)));
+  }
+
+  function themeButton(root) {
+    root.querySelector("button").addEventListener("click", () => {
+      const dark = body().classList.toggle("dark");
+      localStorage.setItem("theme", dark ? "dark" : "light");
+    });
+    const chosen = localStorage.getItem("theme");
+    if (chosen) body().classList.toggle("dark", chosen === "dark");
+  }
+
+  function start() {
+    body().append(
+      element("div", { id: "disconnected", textContent: "Workbench is not answering. Trying again …" }),
+      element("div", { id: "toasts" }),
+    );
+    document.getElementById("disconnected").setAttribute("role", "alert");
+    document.getElementById("toasts").setAttribute("aria-live", "polite");
+    show(pageOf(new URL(location)));
+    connect();
+  }
+
+  if (document.readyState === "loading") addEventListener("DOMContentLoaded", start);
+  else start();
+
+  return { panel, topbar, themeButton, conversationOpened, answerBegins, answerEnds, wanted };
+})();
