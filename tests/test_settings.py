@@ -32,6 +32,7 @@ def test_settings_cannot_be_changed_afterwards():
         (["--port", "70000"], "port is '70000'"),
         (["--memory-budget", "lots"], "memory_budget is 'lots'"),
         (["--device", "tpu"], "device is 'tpu'"),
+        (["--cuda-graph-sizes", "1,0"], "cuda_graph_sizes.1 is '0'"),
     ],
 )
 def test_bad_flags_are_a_line_each(flags, says, capsys):
@@ -39,6 +40,12 @@ def test_bad_flags_are_a_line_each(flags, says, capsys):
         read_settings(flags)
     assert ended.value.code == 2
     assert says in capsys.readouterr().err
+
+
+def test_cuda_graph_sizes_are_split_at_commas_and_may_be_none(monkeypatch):
+    assert read_settings(["--cuda-graph-sizes", "1, 8"]).cuda_graph_sizes == (1, 8)
+    monkeypatch.setenv("WORKBENCH_CUDA_GRAPH_SIZES", "")
+    assert Settings().cuda_graph_sizes == ()
 
 
 def test_the_example_file_names_every_setting():

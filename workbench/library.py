@@ -1,7 +1,7 @@
 """The models of the catalog as a running Workbench offers them: listed, downloaded, ready to be loaded."""
 
 import asyncio
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Mapping
 from pathlib import Path
 
 from workbench.catalog.downloads import DownloadProgress, Downloads
@@ -10,13 +10,23 @@ from workbench.catalog.store import Catalog
 from workbench.catalog.tables import Model
 from workbench.engine.spec import ModelSpec
 from workbench.errors import BadRequestError, ConflictError, NotFoundError, WorkbenchError
-from workbench.pool.snapshot import PoolSnapshot
+from workbench.pool.snapshot import PoolSnapshot, RunnerState
 from workbench.settings import Settings
 from workbench.views import ModelView, Residency
 
 DEFAULT_KV_BYTES = 1 << 30
 KV_SHARE = 8
 """A model whose catalog entry says nothing gets at most this fraction of the budget as KV cache."""
+UNCHANGED: frozenset[RunnerState] = frozenset({"loading", "waking", "serving"})
+"""States of a runner in which the files of its model need no second look."""
+RESIDENCIES: Mapping[RunnerState, Residency] = {
+    "loading": "loading",
+    "serving": "device",
+    "sleeping": "device",
+    "asleep": "device",
+    "waking": "loading",
+    "unloading": "unloading",
+}
 
 
 class ModelLibrary:
@@ -191,6 +201,9 @@ class ModelLibrary:
             task.add_done_callback(self._tasks.discard)
 
     def _spec(self, row: Model) -> ModelSpec:
+        devices = self._pool().devices
+        on_gpu = any(device.id != "cpu" for device in devices)
+        graph_sizes = self._settings.cuda_graph_sizes if on_gpu else ()
         fitting_kv_bytes = min(DEFAULT_KV_BYTES, self._budget_bytes // KV_SHARE)
         return ModelSpec(
             name=row.name,
@@ -201,7 +214,9 @@ class ModelLibrary:
             revision=row.commit,
             dtype=row.dtype,
             quantization=row.quantization,
-            eager=row.eager,
+            eager=not graph_sizes if on_gpu else row.eager,
+            cuda_graph_sizes=graph_sizes,
+            sleeps=any(device.can_sleep for device in devices),
             engine_args=tuple(sorted(row.engine_args.items())),
         )
 
@@ -213,8 +228,9 @@ class ModelLibrary:
             ConflictError: it is not downloaded.
             BadRequestError: its files can't be served.
         """
-        view, row = self.view(name), self._rows[name]
-        if view.residency in ("loading", "device"):
+        self.view(name)
+        row = self._rows[name]
+        if any(runner.model == name and runner.state in UNCHANGED for runner in self._pool().runners):
             return self._spec(row)
         if not row.folder:
             raise ConflictError(f"{name} is not downloaded yet. Start its download on the Models page.")
@@ -238,10 +254,9 @@ def _loaded_bytes(row: Model) -> int:
     return min(row.weight_bytes, 2 * row.parameters) if row.parameters else row.weight_bytes
 
 
-def _residency(row: Model, runner_state: str | None, broken: bool) -> Residency:
+def _residency(row: Model, runner_state: RunnerState | None, broken: bool) -> Residency:
     if runner_state is not None:
-        residency: Residency = "device" if runner_state == "serving" else runner_state  # type: ignore[assignment]
-        return residency
+        return RESIDENCIES[runner_state]
     if row.download_state in ("queued", "downloading"):
         return "downloading"
     if broken:

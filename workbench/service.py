@@ -13,7 +13,8 @@ import structlog
 from workbench.answer import Answer, Answering, prompt_messages
 from workbench.catalog.store import Catalog
 from workbench.catalog.tables import Message, Swap
-from workbench.engine.spec import SamplingOptions
+from workbench.engine.prepared import PreparedStore
+from workbench.engine.spec import ModelSpec, SamplingOptions
 from workbench.errors import (
     BadRequestError,
     ShuttingDownError,
@@ -34,6 +35,7 @@ from workbench.pool.snapshot import (
     WorkerSnapshot,
 )
 from workbench.pool.worker import Worker
+from workbench.prefetcher import Prefetcher
 from workbench.settings import Settings
 from workbench.views import (
     AnswerStats,
@@ -88,6 +90,8 @@ class Workbench:
         self._library: ModelLibrary | None = None
         self._controller: Controller | None = None
         self._answering: Answering | None = None
+        self._prefetcher: Prefetcher | None = None
+        self._prefetch_task: asyncio.Task[None] | None = None
         self._pool_task: asyncio.Task[None] | None = None
         self._devices: tuple[Device, ...] = ()
         self._bring_up = BringUp()
@@ -116,17 +120,18 @@ class Workbench:
             self._notify,
         )
         await self._library.start()
-        logs = settings.data_dir / "logs"
         self._controller = Controller(
             self._devices,
             Limits.from_settings(settings),
-            lambda worker_id, device: Worker.start(worker_id, device, logs / f"worker-{worker_id}.log"),
+            self._start_worker,
             self._bring_up.bring_up,
             on_change=self._notify,
-            on_swap=lambda record: self._spawn(self._record_swap(record)),
+            on_swap=self._on_swap,
         )
         self._answering = Answering(self._catalog, self._controller)
+        self._prefetcher = Prefetcher(self._library.on_disk, self._on_device, self._files_of_load)
         self._pool_task = asyncio.create_task(self._controller.run(), name="controller")
+        self._prefetch_task = asyncio.create_task(self._prefetcher.run(), name="prefetcher")
 
     async def warm_engine(self) -> None:
         """Import vLLM here and prepare the configuration of every model on disk.
@@ -144,9 +149,10 @@ class Workbench:
             return
         self._closed = True
         self._notify()
-        if self._pool_task is not None:
-            self._pool_task.cancel()
-            await asyncio.gather(self._pool_task, return_exceptions=True)
+        for task in (self._prefetch_task, self._pool_task):
+            if task is not None:
+                task.cancel()
+                await asyncio.gather(task, return_exceptions=True)
         if self._library is not None:
             await self._library.close()
         if self._answering is not None:
@@ -387,6 +393,11 @@ class Workbench:
 
     # Inside.
 
+    async def _start_worker(self, worker_id: str, device: str) -> Worker:
+        settings = self.settings
+        log_path = settings.data_dir / "logs" / f"worker-{worker_id}.log"
+        return await Worker.start(worker_id, device, log_path, settings.prepared_dir, settings.prepared_bytes)
+
     def _notify(self) -> None:
         self._changed.set()
         self._changed = asyncio.Event()
@@ -400,6 +411,18 @@ class Workbench:
         self._tasks.discard(task)
         if not task.cancelled() and (error := task.exception()) and not self._closed:
             log.error("background task failed", error=repr(error))
+
+    def _on_device(self) -> set[str]:
+        return {runner.model for runner in self.pool().runners}
+
+    async def _files_of_load(self, spec: ModelSpec) -> list[Path]:
+        prepared = PreparedStore(self.settings.prepared_dir, self.settings.prepared_bytes)
+        return await self._bring_up.files_of_load(spec, self._devices[0].memory_bytes, prepared)
+
+    def _on_swap(self, record: SwapRecord) -> None:
+        self._spawn(self._record_swap(record))
+        if record.outcome == "ok" and self._prefetcher is not None:
+            self._prefetcher.on_use(record.model)
 
     async def _record_swap(self, record: SwapRecord) -> None:
         columns = dataclasses.asdict(record) | {"evicted": list(record.evicted)}

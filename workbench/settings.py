@@ -7,7 +7,7 @@ Sources, strongest first: arguments (the command line passes its flags so), envi
 from pathlib import Path
 from typing import Annotated, Literal
 
-from pydantic import ByteSize, Field, model_validator
+from pydantic import ByteSize, Field, PositiveInt, model_validator
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
 PACKAGE = Path(__file__).resolve().parent
@@ -35,6 +35,9 @@ class Settings(BaseSettings):
     model_roots: Annotated[tuple[Path, ...], NoDecode] = Field(
         (), description="Folders, split by ':', that local models may come from, besides the data folders."
     )
+    prepared_bytes: ByteSize = Field(
+        ByteSize(32 << 30), description="Disk that weights prepared for fast loads may take; 0 for none."
+    )
 
     # Hugging Face hub.
     hub_endpoint: str | None = Field(None, description="Hub to download from; the public one by default.")
@@ -55,11 +58,20 @@ class Settings(BaseSettings):
     leak_tolerance: ByteSize = Field(
         ByteSize(512 << 20), description="Memory an unload may leave behind before its worker is replaced."
     )
+    sleep: bool = Field(True, description="On a GPU, idle models that give way sleep instead of leaving.")
+    host_memory_budget: ByteSize | None = Field(
+        None, description="Pinned host memory for models asleep; 40 % of the machine's by default."
+    )
+    cuda_graph_sizes: Annotated[tuple[PositiveInt, ...], NoDecode] = Field(
+        (1, 2, 4, 8, 16, 32),
+        description="Batch sizes that a GPU runs as CUDA graphs, split by ','; none for eager mode.",
+    )
 
     # Time limits, in seconds.
     worker_start_timeout: float = Field(180, gt=0, description="For a worker to become warm.")
     load_timeout: float = Field(900, gt=0, description="For a model to load.")
     unload_timeout: float = Field(30, gt=0, description="For a worker to give a model back.")
+    sleep_timeout: float = Field(120, gt=0, description="For a model to fall asleep.")
     ping_interval: float = Field(2, gt=0, description="Between two signs of life asked of a worker.")
     ping_timeout: float = Field(20, gt=0, description="Without a sign of life, a worker counts as hung.")
     step_timeout: float = Field(300, gt=0, description="Longest single engine step before it counts as hung.")
@@ -74,10 +86,11 @@ class Settings(BaseSettings):
 
     @model_validator(mode="before")
     @classmethod
-    def _split_roots(cls, values: dict[str, object]) -> dict[str, object]:
-        roots = values.get("model_roots")
-        if isinstance(roots, str):
-            values["model_roots"] = tuple(part for part in roots.split(":") if part)
+    def _split_lists(cls, values: dict[str, object]) -> dict[str, object]:
+        for name, separator in (("model_roots", ":"), ("cuda_graph_sizes", ",")):
+            text = values.get(name)
+            if isinstance(text, str):
+                values[name] = tuple(part.strip() for part in text.split(separator) if part.strip())
         return values
 
     @property
@@ -88,6 +101,11 @@ class Settings(BaseSettings):
     def models_dir(self) -> Path:
         """Folder that hub downloads go to."""
         return self.data_dir / "models"
+
+    @property
+    def prepared_dir(self) -> Path:
+        """Folder of prepared weights; safe to delete at any time."""
+        return self.data_dir / "prepared"
 
     @property
     def allowed_roots(self) -> tuple[Path, ...]:

@@ -8,7 +8,18 @@ from typing import Literal
 
 from workbench.pool.snapshot import Progress
 
-Residency = Literal["hub", "downloading", "disk", "loading", "device", "unloading", "broken"]
+Residency = Literal[
+    "hub",
+    "downloading",
+    "disk",
+    "asleep",
+    "loading",
+    "waking",
+    "device",
+    "sleeping",
+    "unloading",
+    "broken",
+]
 
 
 @dataclass(frozen=True, slots=True)

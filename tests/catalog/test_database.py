@@ -279,6 +279,33 @@ def test_threads_write_side_by_side(catalog: Catalog) -> None:
     assert [message.position for message in catalog.messages(chat.id)] == list(range(200))
 
 
+def test_open_files_do_not_depend_on_how_many_threads_met(tmp_path: Path) -> None:
+    held = Database(tmp_path / "workbench.db")
+    before = _open_files(tmp_path)
+    together = threading.Barrier(database.CONNECTIONS)
+
+    def read() -> None:
+        with held.reading() as session:
+            session.connection().exec_driver_sql("SELECT count(*) FROM models")
+            together.wait(10)
+
+    threads = [threading.Thread(target=read) for _ in range(3 * database.CONNECTIONS)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert not together.broken
+    assert _open_files(tmp_path) == before
+    held.close()
+    assert _open_files(tmp_path) == []
+
+
+def _open_files(folder: Path) -> list[Path]:
+    """What this process has open in a folder, once a descriptor."""
+    files = [entry.readlink() for entry in Path("/proc/self/fd").iterdir() if entry.is_symlink()]
+    return sorted(file for file in files if file.is_relative_to(folder))
+
+
 def _user_version(path: Path) -> int:
     with closing(sqlite3.connect(path)) as connection:
         return connection.execute("PRAGMA user_version").fetchone()[0]

@@ -71,11 +71,16 @@ async def test_cancelling_the_last_waiter_cancels_the_load_and_the_worker_surviv
     await until(lambda: not workbench.pool().runners)
     await until(lambda: any(worker.state == "warm" for worker in workbench.pool().workers))
     pids = {worker.pid for worker in workbench.pool().workers}
+    for pid in pids:
+        os.kill(pid, signal.SIGSTOP)  # else the load would be over before it is cancelled
     stream = workbench.chat("storyteller", "Tell me a story")
     async for event in stream:
         if isinstance(event, Progress) and event.stage == "loading":
             break
     await stream.aclose()
+    await until(lambda: all(runner.state == "unloading" for runner in workbench.pool().runners))
+    for pid in pids:
+        os.kill(pid, signal.SIGCONT)
     await until(lambda: not workbench.pool().runners)
     assert workbench.catalog.recent_swaps(1)[0].outcome == "cancelled"
     assert pids <= {worker.pid for worker in workbench.pool().workers}

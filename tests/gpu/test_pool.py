@@ -19,7 +19,8 @@ DEVICE_SLACK = 256 << 20
 async def test_switches_repeat_their_answers_and_give_the_device_memory_back(tmp_path):
     """With KV caches of 4 GiB, of which one fits: memory that is kept fails the next load at the latest."""
     budget = KV_CACHE_BYTES + (64 << 20)
-    async with start_workbench(tmp_path, device="cuda", memory_budget=budget, max_workers=2) as workbench:
+    settings = {"memory_budget": budget, "max_workers": 2, "sleep": False}
+    async with start_workbench(tmp_path, device="cuda", **settings) as workbench:
         for model in QUESTIONS:
             workbench.catalog.update_model(model, kv_cache_bytes=KV_CACHE_BYTES)
         await workbench._library._refresh()

@@ -2,13 +2,10 @@
 
 import asyncio
 import contextlib
-from collections import Counter
 
 import pytest
 
-from workbench.engine.host import LoadTimes
-from workbench.engine.memory import MemoryReading
-from workbench.engine.spec import ModelSpec
+from tests.pool.fakes import MEMORY, TIMES, running, spec, use
 from workbench.errors import (
     ConflictError,
     ModelLoadError,
@@ -17,173 +14,8 @@ from workbench.errors import (
     UnavailableError,
     WorkerDiedError,
 )
-from workbench.pool.bring_up import BringUpTimes
-from workbench.pool.controller import Controller
-from workbench.pool.devices import Device
-from workbench.pool.health import Limits
-from workbench.pool.messages import Cleaned, Crashed, Loaded, LoadFailed, Released, Warmed
-from workbench.pool.states import WorkerEvent, WorkerState, next_state
-from workbench.pool.worker import EVENT_OF_REPORT, Worker
-
-MEMORY = MemoryReading(1, 0)
-TIMES = LoadTimes(0.1, 0.2, 0.3)
-
-
-class FakeWorker:
-    """Obeys at once; a test can make it fail or die."""
-
-    def __init__(self, worker_id, device):
-        self.id, self.device, self.pid = worker_id, device, 0
-        self.state = WorkerState.STARTING
-        self.started_at = self.state_since = self.heard_at = self.pinged_at = self.asked_at = 0.0
-        self.swaps, self.step_s, self.memory, self.crash_reason = 0, 0.0, MEMORY, ""
-        self.was_warm = self.dismissed = False
-        self.reports = asyncio.Queue()
-        self.leaves_behind = 0
-        self.hold_loads = False
-        self.say(Warmed(MEMORY))
-
-    def say(self, report):
-        self.reports.put_nowait(report)
-
-    def die(self, how="was killed (SIGKILL)"):
-        self.reports.put_nowait(how)
-
-    def apply(self, event):
-        self.state = next_state(self.state, event)
-        self.was_warm |= self.state is WorkerState.WARM
-
-    def load(self, config, input_address, output_address):
-        self.apply(WorkerEvent.LOAD)
-        self.swaps += 1
-        if not self.hold_loads:
-            self.say(Loaded(TIMES))
-
-    def unload(self):
-        held = self.state is WorkerState.LOADING
-        self.apply(WorkerEvent.UNLOAD)
-        self.say(LoadFailed("cancelled") if held else Released())
-        self.say(Cleaned(self.leaves_behind, MEMORY))
-
-    def snapshot(self, held):
-        return Worker.snapshot(self, held)
-
-    def ping(self):
-        pass
-
-    def stop(self):
-        self.dismissed = True
-        self.apply(WorkerEvent.STOP)
-        self.die("ended with exit code 0")
-
-    kill = die
-
-    async def listen(self, on_report):
-        while not isinstance(report := await self.reports.get(), str):
-            if event := EVENT_OF_REPORT.get(type(report)):
-                self.apply(event)
-            on_report(self, report)
-        self.apply(WorkerEvent.DIED)
-        return report
-
-    async def end(self):
-        self.apply(WorkerEvent.DIED)
-        return "was killed (SIGKILL)"
-
-
-class FakeClient:
-    def __init__(self):
-        self.failed = None
-        self.closed = False
-
-    def fail(self, error):
-        self.failed = error
-
-    def stop_listening(self):
-        pass
-
-    async def close(self):
-        self.closed = True
-
-
-class Pool:
-    """A controller and everything it made."""
-
-    def __init__(self, budget=100, max_workers=3, **limits):
-        self.workers, self.clients, self.swaps = [], [], []
-        self.hold_loads = False
-        self.launch_error = None
-        self.crash_at_start = False
-        device = Device("cpu", "CPU", 1000, budget, max_workers)
-        self.task = None
-        self.controller = Controller(
-            (device,),
-            Limits(**limits),
-            self.launch,
-            self.bring_up,
-            on_change=self.on_change,
-            on_swap=self.swaps.append,
-        )
-        self.changed = asyncio.Condition()
-
-    def on_change(self):
-        async def notify():
-            async with self.changed:
-                self.changed.notify_all()
-
-        self.notification = asyncio.ensure_future(notify())
-
-    async def launch(self, worker_id, device):
-        if self.launch_error:
-            raise self.launch_error
-        worker = FakeWorker(worker_id, device)
-        worker.hold_loads = self.hold_loads
-        if self.crash_at_start:
-            worker.reports = asyncio.Queue()
-            worker.say(Crashed("no module named vllm"))
-            worker.die("ended with exit code 1")
-        self.workers.append(worker)
-        return worker
-
-    async def bring_up(self, spec, worker, memory, loaded):
-        worker.load(b"", "", "")
-        times = await loaded
-        client = FakeClient()
-        self.clients.append(client)
-        return client, BringUpTimes(0.0, times, 0.0)
-
-    async def end(self):
-        self.task.cancel()
-        await asyncio.gather(self.task, return_exceptions=True)
-
-    async def until(self, condition):
-        async with asyncio.timeout(5), self.changed:
-            await self.changed.wait_for(condition)
-
-    def states(self):
-        return Counter(worker.state for worker in self.controller.snapshot().workers)
-
-    def on_device(self):
-        return {runner.model for runner in self.controller.snapshot().runners}
-
-
-@contextlib.asynccontextmanager
-async def running(**arguments):
-    pool = Pool(**arguments)
-    pool.task = asyncio.create_task(pool.controller.run())
-    try:
-        yield pool
-    finally:
-        await pool.end()
-
-
-def spec(name, size=40):
-    return ModelSpec(name, f"/models/{name}", size - 10, 10, 0)
-
-
-async def use(pool, name, size=40):
-    async with pool.controller.ask(spec(name, size)) as ticket:
-        return await ticket.lease()
+from workbench.pool.messages import Cleaned, Loaded, LoadFailed, Warmed
+from workbench.pool.states import WorkerState
 
 
 async def test_a_lease_comes_and_goes():
@@ -376,19 +208,12 @@ async def test_a_report_that_cannot_be_costs_the_worker_not_the_pool():
 
 async def test_a_worker_that_dies_before_it_is_told_of_a_load_is_replaced_unseen():
     async with running(max_workers=1) as pool:
-        configured = asyncio.Event()
-        bring_up = pool.controller._bring_up
-
-        async def configure_first(*arguments):
-            await configured.wait()
-            return await bring_up(*arguments)
-
-        pool.controller._bring_up = configure_first
+        pool.configured.clear()
         asked = asyncio.create_task(use(pool, "a"))
         await pool.until(lambda: pool.on_device() == {"a"})
         pool.workers[0].die()
         await pool.until(lambda: len(pool.workers) == 2)
-        configured.set()
+        pool.configured.set()
         assert (await asked).swap.worker == pool.workers[1].id
 
 

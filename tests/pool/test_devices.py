@@ -16,12 +16,20 @@ def settings(**values):
 
 
 @pytest.fixture
-def host(monkeypatch):
+def host_of(monkeypatch):
+    """Sets the memory of the machine."""
+
     def of(gib):
         monkeypatch.setattr(devices, "host_memory_bytes", lambda: gib * GIB)
 
-    monkeypatch.setattr(devices, "_visible_gpus", list)
     return of
+
+
+@pytest.fixture
+def host(monkeypatch, host_of):
+    """As `host_of`, on a machine without GPUs."""
+    monkeypatch.setattr(devices, "_visible_gpus", list)
+    return host_of
 
 
 @pytest.fixture
@@ -63,6 +71,41 @@ def test_every_visible_gpu_is_a_device(driver, monkeypatch):
     found = find_devices(settings())
     assert [device.id for device in found] == ["cuda:GPU-77", "cuda:1"]
     assert all(60 * GIB < device.budget_bytes < 80 * GIB for device in found)
+
+
+def test_gpus_share_the_host_memory_for_models_asleep(driver, host_of):
+    host_of(256)
+    first, second = find_devices(settings())
+    assert first.can_sleep
+    assert second.can_sleep
+    assert 45 * GIB < first.host_budget_bytes == second.host_budget_bytes < 55 * GIB
+    chosen = find_devices(settings(host_memory_budget="30GiB"))
+    assert [device.host_budget_bytes for device in chosen] == [15 * GIB, 15 * GIB]
+    assert find_devices(settings(host_memory_budget="0"))[0].host_budget_bytes == 0
+
+
+def test_sleep_can_be_left_off(driver, host_of):
+    host_of(256)
+    first, _ = find_devices(settings(sleep=False))
+    assert (first.can_sleep, first.host_budget_bytes) == (False, 0)
+
+
+def test_the_cpu_cannot_sleep(host):
+    host(24)
+    (cpu,) = find_devices(settings())
+    assert (cpu.can_sleep, cpu.host_budget_bytes) == (False, 0)
+
+
+@pytest.mark.parametrize(("gib", "workers"), [(256, 6), (48, 2), (8, 1)])
+def test_workers_of_gpus_fit_the_host_memory_too(driver, host_of, gib, workers):
+    host_of(gib)
+    assert [device.max_workers for device in find_devices(settings())] == [workers, workers]
+
+
+def test_cuda_graphs_are_in_the_budget(driver, host_of):
+    host_of(256)
+    few, none = (find_devices(settings(cuda_graph_sizes=sizes))[0] for sizes in ((1, 2, 4), ()))
+    assert none.budget_bytes - few.budget_bytes == few.max_workers * 3 * devices.GRAPH_BYTES
 
 
 def test_the_cpu_is_taken_when_asked_for_though_there_are_gpus(driver):

@@ -4,7 +4,7 @@ from types import SimpleNamespace
 from workbench.pool.health import Limits, sickness
 from workbench.pool.states import WorkerState
 
-LIMITS = Limits(ping_timeout=20, step_timeout=300, load_timeout=900, unload_timeout=30)
+LIMITS = Limits(ping_timeout=20, step_timeout=300, load_timeout=900, unload_timeout=30, sleep_timeout=120)
 
 
 def worker(state=WorkerState.SERVING, heard_ago=0.0, asked_ago=0.0, state_for=0.0, step_s=0.0):
@@ -38,5 +38,10 @@ def test_a_long_step_is_well_until_its_limit():
 def test_each_state_has_its_limit():
     assert sickness(worker(WorkerState.LOADING, state_for=899), LIMITS) == ""
     assert "was loading for more than 900 s" in sickness(worker(WorkerState.LOADING, state_for=901), LIMITS)
+    assert sickness(worker(WorkerState.SLEEPING, state_for=119), LIMITS) == ""
+    assert "was sleeping" in sickness(worker(WorkerState.SLEEPING, state_for=121), LIMITS)
+    assert sickness(worker(WorkerState.WAKING, state_for=899), LIMITS) == ""
+    assert "was waking" in sickness(worker(WorkerState.WAKING, state_for=901), LIMITS)
+    assert sickness(worker(WorkerState.ASLEEP, state_for=1e6), LIMITS) == ""
     assert "was unloading" in sickness(worker(WorkerState.UNLOADING, state_for=31), LIMITS)
     assert sickness(worker(WorkerState.WARM, state_for=1e6), LIMITS) == ""

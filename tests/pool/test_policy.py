@@ -1,41 +1,9 @@
-"""The policy with made-up views: sizes are plain numbers, times are seconds."""
+"""The policy with made-up views, on devices that cannot sleep."""
 
 import pytest
 
-from workbench.pool.policy import (
-    DeviceView,
-    Load,
-    PoolView,
-    RunnerView,
-    WaiterView,
-    WorkerView,
-    decide,
-)
-
-NOW = 1000.0
-FAIRNESS = 10.0
-
-
-def device(budget=100, max_workers=3, spares=0, name="cpu"):
-    return DeviceView(name, budget, max_workers, spares)
-
-
-def worker(name, state="warm", on="cpu"):
-    return WorkerView(name, on, state)
-
-
-def serving(model, size=40, in_flight=0, last_used=0.0, on="cpu"):
-    return RunnerView(model, on, "serving", size, in_flight, last_used)
-
-
-def waiter(number, model, size=40, waited=0.0):
-    return WaiterView(number, model, size, NOW - waited)
-
-
-def view(devices=None, workers=(), runners=(), waiters=()):
-    return PoolView(
-        NOW, FAIRNESS, tuple(devices or [device()]), tuple(workers), tuple(runners), tuple(waiters)
-    )
+from tests.pool.made_up import FAIRNESS, device, serving, view, waiter, worker
+from workbench.pool.policy import Load, RunnerView, decide
 
 
 def test_1_a_serving_model_goes_ahead_for_everybody():

@@ -19,6 +19,14 @@ def test_one_model_after_another():
     assert state is WorkerState.LOADING
 
 
+def test_sleep_and_wake_and_unload_from_each():
+    for events in ("sleep slept wake woken", "sleep slept unload", "sleep unload", "sleep slept wake unload"):
+        state = WorkerState.SERVING
+        for event in events.split():
+            state = next_state(state, WorkerEvent(event))
+        assert state is (WorkerState.UNLOADING if event == "unload" else WorkerState.SERVING)
+
+
 def test_a_cancelled_load_that_fails_is_cleaned_too():
     assert next_state(WorkerState.UNLOADING, WorkerEvent.LOAD_FAILED) is WorkerState.CLEANING
 

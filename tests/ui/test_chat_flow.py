@@ -30,8 +30,23 @@ def turn(
     return Turn(text, model, conversation, "Be kind.", parameters)
 
 
-async def run(flow: ChatFlow, a_turn: Turn, session: Session | None = None):
-    return [view async for view in flow.send(session or Session(), a_turn)]
+async def run(flow: ChatFlow, a_turn: Turn):
+    return await collect(flow.send(Session(), a_turn))
+
+
+async def opened(flow: ChatFlow, wanted: str):
+    (view,) = await collect(flow.open(Session(), wanted))
+    return view
+
+
+async def collect(step):
+    return [view async for view in step]
+
+
+async def pass_turns():
+    """Let every task go as far as it can without time passing."""
+    for _ in range(50):
+        await asyncio.sleep(0)
 
 
 def shown(view) -> str:
@@ -117,8 +132,21 @@ async def test_a_stop_before_the_first_token_says_so(flow, workbench):
     session, views = Session(), []
     async for view in flow.send(session, turn("hello")):
         views.append(view)
+        if len(views) == 2:
+            session.stop()
+    assert "Stopped before the answer began." in shown(views[-1])
+    assert workbench.turns[1][-1].stats.finish_reason == "abort"
+
+
+async def test_a_stop_before_the_message_was_taken_gives_it_back(flow, workbench):
+    session, views = Session(), []
+    async for view in flow.send(session, turn("hello")):
+        views.append(view)
         session.stop()
     assert "Stopped before the answer began." in shown(views[-1])
+    assert (views[-1].text, views[-1].conversation) == ("hello", "")
+    assert workbench.calls == []
+    assert workbench.chats == {}
 
 
 async def test_a_conversation_deleted_under_its_answer_is_told(flow, workbench):
@@ -132,14 +160,60 @@ async def test_a_conversation_deleted_under_its_answer_is_told(flow, workbench):
     assert "Something went wrong" in shown(views[-1])
 
 
-async def test_opening_another_conversation_ends_the_answer_and_its_views(flow, workbench):
+async def test_a_conversation_opens_when_the_last_view_of_the_answer_before_is_out(flow, workbench):
     session = Session()
-    async for view in flow.send(session, turn("slow")):
-        if view.messages and "word" in shown(view):
-            opened = await flow.open(session, "")
-    assert opened.messages == []
-    assert "stopped" not in shown(view)
+    answer, opening = flow.send(session, turn("slow")), flow.open(session, "")
+    async for view in answer:
+        if "word" in shown(view):
+            break
+    opened = asyncio.ensure_future(anext(opening))
+    await pass_turns()
+    assert not opened.done()  # nobody has asked for more of the answer: its last view is still on its way
+    assert [view async for view in answer] == []
+    assert (await opened).messages == []
     assert workbench.aborted == 1
+
+
+async def test_what_follows_waits_for_the_view_of_an_opened_conversation(flow):
+    session = Session()
+    opening, answer = flow.open(session, ""), flow.send(session, turn("hello"))
+    await anext(opening)
+    first = asyncio.ensure_future(anext(answer))
+    await pass_turns()
+    assert not first.done()
+    await opening.aclose()
+    assert "hello" in shown(await first)
+
+
+async def test_a_message_whose_tab_left_before_it_was_taken_is_not_sent(flow, workbench):
+    session = Session()
+    before, answer, after = flow.open(session, ""), flow.send(session, turn("hello")), flow.open(session, "")
+    await anext(before)
+    waiting = [asyncio.ensure_future(collect(step)) for step in (answer, after)]
+    await pass_turns()
+    await before.aclose()
+    views, opened = await asyncio.gather(*waiting)
+    assert views == []
+    assert opened[-1].messages == []
+    assert workbench.calls == []
+    assert workbench.chats == {}
+
+
+async def test_a_change_to_the_list_leaves_the_running_answer_alone(flow, workbench):
+    session, views = Session(), []
+    async for view in flow.send(session, turn("hello")):
+        views.append(view)
+        (refreshed,) = await collect(flow.refresh(session, "1"))
+        assert refreshed.messages is None
+    assert "adder says: hello" in shown(views[-1])
+    assert workbench.aborted == 0
+
+
+async def test_a_new_chat_replaces_a_conversation_that_is_gone(flow, workbench):
+    await run(flow, turn("hello"))
+    await workbench.delete_conversation(1)
+    (view,) = await collect(flow.refresh(Session(), "1"))
+    assert (view.messages, view.conversation) == ([], "")
 
 
 async def test_a_closed_page_aborts_the_answer(flow, workbench):
@@ -153,14 +227,14 @@ async def test_a_closed_page_aborts_the_answer(flow, workbench):
 
 async def test_a_conversation_opens_as_it_was_left(flow):
     await run(flow, turn("hello"))
-    view = await flow.open(Session(), "1")
+    view = await opened(flow, "1")
     assert (view.conversation, view.model, view.system) == ("1", "adder", "Be kind.")
     assert "adder says: hello" in shown(view)
 
 
 @pytest.mark.parametrize("wanted", ["", "99", "x", "-1"])
 async def test_an_unknown_conversation_opens_a_new_one(flow, wanted):
-    view = await flow.open(Session(), wanted)
+    view = await opened(flow, wanted)
     assert (view.messages, view.conversation) == ([], "")
 
 

@@ -2,6 +2,7 @@
 
 import json
 import re
+import time
 from dataclasses import replace
 
 import pytest
@@ -46,6 +47,8 @@ def open_page(page: Page, server: Server, path: str = "/") -> None:
 
 
 def send(page: Page, text: str) -> None:
+    """Type and press Enter, once the answer before is complete: Gradio drops what comes earlier."""
+    expect(page.get_by_role("button", name="Send")).to_be_visible()
     page.get_by_label("Message", exact=True).fill(text)
     page.get_by_label("Message", exact=True).press("Enter")
 
@@ -187,6 +190,29 @@ def test_leaving_an_answer_for_another_conversation_shows_that_one(chat: Page, w
     wait_until(chat, lambda: workbench.aborted == 1)
     expect(chat.get_by_role("button", name="Send")).to_be_visible()
     expect(chat.locator("#chat")).not_to_contain_text("word")
+
+
+def test_a_rename_leaves_a_running_answer_alone_and_a_deletion_ends_it(chat: Page, workbench: FakeWorkbench):
+    send(chat, "first")
+    expect(answers(chat).last).to_contain_text("adder says: first")
+    chat.get_by_role("button", name="New chat").click()
+    expect(answers(chat)).to_have_count(0)
+    workbench.step_s = 0.05
+    send(chat, "slow")
+    expect(answers(chat).last).to_contain_text("word1")
+    chat.get_by_role("button", name="Rename first").click()
+    chat.get_by_role("dialog").get_by_role("textbox").fill("second")
+    chat.get_by_role("dialog").get_by_role("textbox").press("Enter")
+    expect(chat.get_by_role("link", name="second")).to_be_visible()
+    written = answers(chat).last.inner_text()
+    expect(answers(chat).last).not_to_have_text(written)
+    expect(chat.get_by_role("button", name="Stop")).to_be_visible()
+    chat.get_by_role("button", name="Delete slow").click()
+    chat.get_by_role("dialog").get_by_role("button", name="Delete").click()
+    expect(answers(chat)).to_have_count(0)
+    wait_until(chat, lambda: workbench.aborted == 1)
+    expect(chat.get_by_role("button", name="Send")).to_be_visible()
+    expect(answers(chat)).to_have_count(0)
 
 
 def test_an_answer_goes_on_while_other_pages_are_looked_at(chat: Page, server: Server):
@@ -382,8 +408,7 @@ def test_a_dead_server_shows_a_banner_and_a_new_one_takes_over(page: Page):
 
 def wait_until(page: Page, holds) -> None:
     """Poll a condition of the fake while the browser goes on."""
-    for _ in range(100):
-        if holds():
-            return
+    deadline = time.monotonic() + 10
+    while not holds():
+        assert time.monotonic() < deadline, "it did not come true"
         page.wait_for_function("() => new Promise(resolve => requestAnimationFrame(() => resolve(true)))")
-    raise AssertionError("it did not come true")

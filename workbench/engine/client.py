@@ -142,6 +142,28 @@ class EngineClient:
         """Call a method of the worker's engine core, between two of its steps."""
         return await self._llm.engine_core.call_utility_async(method, *args)
 
+    async def sleep(self, level: int) -> None:
+        """Give up the device memory of weights and KV cache; nothing may be in flight.
+
+        At level 1 the weights go to host memory, at level 2 they are dropped. The engine must be woken
+        before it is asked for anything but `pin_host_memory`. An error leaves it in no usable state.
+        """
+        await self._llm.sleep(level)
+
+    async def wake(self) -> None:
+        """Bring the weights back, from the disk after level 2. An error leaves no usable state."""
+        if not await self._llm.wake_up():
+            raise RuntimeError("parts of the engine are still asleep")
+
+    async def pin_host_memory(self) -> int:
+        """Pin a further piece of the host memory that level 1 uses, between two steps: about 0.1 s.
+
+        Returns:
+            Bytes that are left to pin.
+        """
+        (left_bytes,) = await self._llm.collective_rpc("pin_host_memory")
+        return int(left_bytes)
+
     def fail(self, error: WorkbenchError) -> None:
         """Fail every request in flight with `error`, at once: the core is gone and will not say so."""
         self._failure = error

@@ -1,15 +1,20 @@
 """From a ModelSpec to the VllmConfig that a worker and a client share."""
 
 import functools
+import importlib.util
 import json
 import pickle
 from pathlib import Path
+from typing import Any
 
 from workbench.engine.spec import ModelSpec
 from workbench.errors import ModelLoadError
 
 ACTIVATION_BYTES = 1 << 30
 """Allowance for activations, on top of weights and KV cache, when asking for a share of a GPU."""
+SLEEPING_WORKER = "workbench.engine.sleep.SleepingWorker"
+FAST_FORMATS = ("instanttensor", "fastsafetensors")
+"""Readers of safetensors files straight to a GPU that vLLM knows, the faster first; none is required."""
 
 
 @functools.lru_cache(maxsize=64)
@@ -42,11 +47,27 @@ def pickled_config(spec: ModelSpec, device_memory_bytes: int) -> bytes:
             trust_remote_code=False,
             load_format=LOAD_FORMAT,
             distributed_executor_backend=WarmExecutor,
+            **_gpu_arguments(spec),
             **dict(spec.engine_args),
         )
         return pickle.dumps(args.create_engine_config())
     except Exception as error:
         raise ModelLoadError(f"{spec.name} can't be configured: {first_line(error)}") from error
+
+
+def _gpu_arguments(spec: ModelSpec) -> dict[str, Any]:
+    """Sleep, and few CUDA graphs: vLLM's own choice is some fifty sizes, each captured at every load."""
+    arguments: dict[str, Any] = {}
+    if spec.sleeps:
+        arguments |= {"enable_sleep_mode": True, "worker_cls": SLEEPING_WORKER}
+    if spec.cuda_graph_sizes and not spec.eager:
+        arguments["cudagraph_capture_sizes"] = list(spec.cuda_graph_sizes)
+    return arguments
+
+
+def fast_load_format() -> str:
+    """How a GPU's worker should read weights: the fastest way that is installed, "auto" for vLLM's own."""
+    return next((name for name in FAST_FORMATS if importlib.util.find_spec(name)), "auto")
 
 
 def _know_architecture(spec: ModelSpec) -> None:

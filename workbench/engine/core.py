@@ -3,6 +3,8 @@
 Subclasses of vLLM 0.32.0's own classes; every override says which upstream behaviour it replaces.
 """
 
+import os
+import queue
 import threading
 import time
 from collections.abc import Generator
@@ -11,6 +13,7 @@ from typing import Any
 
 import msgspec
 import zmq
+from vllm import envs
 from vllm.config import VllmConfig
 from vllm.multimodal.cache import MultiModalCacheMissError
 from vllm.utils.network_utils import make_zmq_socket
@@ -18,10 +21,18 @@ from vllm.v1.engine import EngineCoreRequest
 from vllm.v1.engine.core import EngineCoreProc, EngineCoreRequestType, EngineShutdownState
 from vllm.v1.engine.utils import EngineZmqAddresses
 from vllm.v1.executor.uniproc_executor import UniProcExecutor
+from vllm.v1.kv_cache_interface import KVCacheConfig
 from vllm.v1.serial_utils import MsgpackDecoder
 
-INPUT_POLL_MS = 20
+from workbench.engine.kv_memory import UntouchedZeros
+from workbench.engine.packing import PackingQueue
+from workbench.engine.preparation import Preparation
+
+IPC = "ipc://"
+BIND_POLL_S = 0.001
 THREAD_JOIN_S = 5.0
+PACK_AFTER_S = 0.5
+"""An idle model is packed when it has served, or has waited this long for its first request."""
 
 
 class WarmExecutor(UniProcExecutor):
@@ -35,11 +46,23 @@ class WarmExecutor(UniProcExecutor):
 class WarmEngineCore(EngineCoreProc):
     """An engine core that is given its sockets' addresses and gives everything back in the end."""
 
-    def __init__(self, vllm_config: VllmConfig, addresses: EngineZmqAddresses) -> None:
+    def __init__(
+        self,
+        vllm_config: VllmConfig,
+        addresses: EngineZmqAddresses,
+        packing: PackingQueue,
+        preparation: Preparation | None,
+        cancelled: threading.Event,
+    ) -> None:
         self._given_addresses = addresses
-        self._input_closed = threading.Event()
+        self._preparation = preparation
+        self._cancelled = cancelled
+        self._packing = packing
+        self._input_closed = os.eventfd(0)
         self._input_thread: threading.Thread | None = None
         self._step_began: float | None = None
+        self._steps = 0
+        self._idle_since: float | None = None
         super().__init__(
             vllm_config,
             local_client=True,
@@ -62,6 +85,7 @@ class WarmEngineCore(EngineCoreProc):
     ) -> None:
         """Replace upstream's endless input loop, which would leak a thread and sockets at each load."""
         self._input_thread = threading.current_thread()
+        self._wait_until_bound(input_addresses)
         add_decoder = MsgpackDecoder(EngineCoreRequest, oob_tensor_provider=self.tensor_ipc_receiver)
         decoder = MsgpackDecoder(oob_tensor_provider=self.tensor_ipc_receiver)
         with ExitStack() as stack, zmq.Context() as context:
@@ -74,12 +98,31 @@ class WarmEngineCore(EngineCoreProc):
                 socket.send(ready)
                 poller.register(socket, zmq.POLLIN)
             ready_event.set()
-            while not self._input_closed.is_set():
-                for socket, _ in poller.poll(INPUT_POLL_MS):
+            poller.register(self._input_closed, zmq.POLLIN)
+            while True:
+                for socket, _ in poller.poll():
+                    if socket == self._input_closed:
+                        return
                     type_frame, *frames = socket.recv_multipart(copy=False)
                     self._enqueue(
                         EngineCoreRequestType(bytes(type_frame.buffer)), frames, add_decoder, decoder
                     )
+
+    def process_output_sockets(
+        self, output_paths: list[str], coord_output_path: str | None, engine_index: int
+    ) -> None:
+        """Upstream's, once the client is there."""
+        self._wait_until_bound(output_paths)
+        super().process_output_sockets(output_paths, coord_output_path, engine_index)
+
+    def _wait_until_bound(self, addresses: list[str]) -> None:
+        """Connect no earlier than the client listens: zmq would try again only after 0.1 s.
+
+        The client is made meanwhile, in the app. One that gave up cancels the load.
+        """
+        paths = [address.removeprefix(IPC) for address in addresses if address.startswith(IPC)]
+        while not all(map(os.path.exists, paths)) and not self._cancelled.is_set():
+            time.sleep(BIND_POLL_S)
 
     def _enqueue(
         self,
@@ -104,12 +147,51 @@ class WarmEngineCore(EngineCoreProc):
                 self.aborts_queue.put_nowait(request)  # both queues: upstream aborts eagerly
         self.input_queue.put_nowait((kind, request))
 
+    def _initialize_kv_caches(self, vllm_config: VllmConfig) -> KVCacheConfig:
+        with UntouchedZeros():
+            return super()._initialize_kv_caches(vllm_config)
+
+    def _process_input_queue(self) -> None:
+        """Pack layers while nothing is asked, then wait for work as upstream does."""
+        if self._packing and self._steps == 0:
+            self._wait_for_first_request()
+        while self._packing and self.input_queue.empty() and not self.has_work() and self.is_running():
+            self._packing.pack_one()
+        self._idle_since = None if self.has_work() else time.monotonic()
+        super()._process_input_queue()
+        self._idle_since = None
+
+    def _wait_for_first_request(self) -> None:
+        """Keep the processor free for whoever the model was loaded for."""
+        deadline = time.monotonic() + PACK_AFTER_S
+        while time.monotonic() < deadline and self.is_running() and not self.has_work():
+            try:
+                request = self.input_queue.get(timeout=max(0.0, deadline - time.monotonic()))
+            except queue.Empty:
+                return
+            self._handle_client_request(*request)
+
     def _process_engine_step(self) -> bool:
-        self._step_began = time.monotonic()
+        """A step, then packing for as long as the step took: answers come at half speed, but soon at full."""
+        self._step_began = began = time.monotonic()
         try:
-            return super()._process_engine_step()
+            executed = super()._process_engine_step()
+            self._steps += executed
+            if self._packing and executed:
+                self._packing.pack_for(time.monotonic() - began)
+            return executed
         finally:
             self._step_began = None
+
+    def run_busy_loop(self) -> None:
+        """Upstream's loop; what is left to do for the prepared weights goes on beside it."""
+        if self._preparation is not None and self._preparation.due:
+            self._preparation.start(lambda: self._idle_since, self._on_damaged_weights)
+        super().run_busy_loop()
+
+    def _on_damaged_weights(self) -> None:
+        """End the engine: what it answered from is not what was prepared. Upstream's loop raises for this."""
+        self.input_queue.put_nowait((EngineCoreRequestType.EXECUTOR_FAILED, b""))
 
     @property
     def step_s(self) -> float:
@@ -124,8 +206,19 @@ class WarmEngineCore(EngineCoreProc):
 
     def close_sockets(self) -> None:
         """End both I/O threads and their sockets."""
-        self._input_closed.set()
         self.output_queue.put_nowait(EngineCoreProc.ENGINE_CORE_DEAD)
+        os.eventfd_write(self._input_closed, 1)
         self.output_thread.join(THREAD_JOIN_S)
         if self._input_thread is not None:
             self._input_thread.join(THREAD_JOIN_S)
+        os.close(self._input_closed)
+
+    def shutdown(self) -> None:
+        """Replace upstream's shutdown, which ends in collections and destroys groups the next model uses."""
+        self._packing.clear()
+        if self._preparation is not None:
+            self._preparation.stop()
+        self.structured_output_manager.clear_backend()
+        self.model_executor.shutdown()
+        self.scheduler.shutdown()
+        envs.disable_envs_cache()

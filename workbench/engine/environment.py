@@ -18,6 +18,13 @@ APP_ONLY = {
     "VLLM_ENGINE_READY_TIMEOUT_S": "86400",  # the controller's load_timeout is the one that counts
 }
 
+GPU = {
+    # Remembers how much memory is left for a KV cache, for models that leave its size to vLLM.
+    "VLLM_ENABLE_STARTUP_PLAN": "1",
+    # Triton's own default; vLLM would give each model a cache of its own, and compile kernels again.
+    "TRITON_CACHE_DIR": str(Path.home() / ".triton" / "cache"),
+}
+
 OFFLINE = {"HF_HUB_OFFLINE": "1"}
 """For workers only: a model is on disk before it is loaded, so nothing may be fetched then."""
 
@@ -47,6 +54,7 @@ def worker_environment(device: str, inherited: Mapping[str, str]) -> dict[str, s
         if "LD_PRELOAD" not in environment and openmp.exists():
             environment["LD_PRELOAD"] = str(openmp)
     else:
+        environment = GPU | environment
         environment["CUDA_VISIBLE_DEVICES"] = device.partition(":")[2]
         environment["CUDA_DEVICE_ORDER"] = "PCI_BUS_ID"  # the driver's numbering, as in pool/devices.py
     return environment

@@ -5,13 +5,16 @@ import pickle
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
+from pathlib import Path
 from threading import Event, Lock
 from typing import TYPE_CHECKING
 
 from workbench.engine.memory import MemoryReading, read_memory, trim_heap
+from workbench.engine.prepared import PreparedStore
 
 if TYPE_CHECKING:
     from workbench.engine.core import WarmEngineCore
+    from workbench.engine.packing import Pack
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,12 +39,16 @@ class EngineHost:
     `expect`, `cancel` and `step_s` may be used from any thread; the rest belongs to the main thread.
     """
 
-    def __init__(self, device: str) -> None:
+    def __init__(self, device: str, prepared: PreparedStore | None = None) -> None:
         self._device = device
+        self._prepared = prepared
+        self._verified: set[Path] = set()
+        """Prepared weights that this process has read in full and found sound."""
         self._core: WarmEngineCore | None = None
         self._core_lock = Lock()
         """Held to take the core away, and by other threads while they use it."""
         self._cancelled = Event()
+        self._pack: Pack | None = None
         self._baseline: MemoryReading | None = None
         self._has_cleaned = False
 
@@ -52,16 +59,17 @@ class EngineHost:
 
         import workbench.engine.core
         import workbench.engine.loading  # noqa: F401
+        from workbench.engine.once import ask_once_in_worker
+        from workbench.engine.packing import install
 
         load_general_plugins()
-        if current_platform.is_cpu():
-            pass
-        else:
+        if not current_platform.is_cpu():
             import torch
 
             torch.cuda.init()
             torch.zeros(1, device="cuda")  # the context itself is made at the first allocation
-        _register_kernels_once()
+        ask_once_in_worker()
+        self._pack = install()
         gc.collect()
         gc.freeze()
         trim_heap()
@@ -89,17 +97,26 @@ class EngineHost:
         from vllm.v1.engine.utils import EngineZmqAddresses
 
         from workbench.engine.core import WarmEngineCore
+        from workbench.engine.garbage import collections_deferred
+        from workbench.engine.groups import keep_groups_for
         from workbench.engine.loading import LoadWatch, current_watch
+        from workbench.engine.packing import PackingQueue, current_packing
+        from workbench.engine.preparation import Preparation
 
-        gc.freeze()  # vLLM collects several times in a load; the warm heap is large
-        watch = LoadWatch(report, self._cancelled)
-        token = current_watch.set(watch)
+        assert self._pack is not None
         began = time.perf_counter()
+        vllm_config = pickle.loads(config)
+        keep_groups_for(vllm_config)
+        preparation = Preparation.of(self._prepared, vllm_config, self._verified)
+        watch, packing = LoadWatch(report, self._cancelled, preparation), PackingQueue(self._pack)
+        tokens = current_watch.set(watch), current_packing.set(packing)
+        addresses = EngineZmqAddresses(inputs=[input_address], outputs=[output_address])
         try:
-            addresses = EngineZmqAddresses(inputs=[input_address], outputs=[output_address])
-            core = WarmEngineCore(pickle.loads(config), addresses)
+            with collections_deferred():
+                core = WarmEngineCore(vllm_config, addresses, packing, preparation, self._cancelled)
         finally:
-            current_watch.reset(token)
+            current_watch.reset(tokens[0])
+            current_packing.reset(tokens[1])
         with self._core_lock:
             self._core = core
         if self._cancelled.is_set():
@@ -140,6 +157,10 @@ class EngineHost:
         with self._core_lock:
             core, self._core = self._core, None
         tear_down(core)
+        if self._device != "cpu":
+            from workbench.engine.sleep_memory import SleepAllocator
+
+            SleepAllocator.get().release()
         trim_heap()
 
     def clean(self) -> int:
@@ -150,10 +171,12 @@ class EngineHost:
         """
         from workbench.engine.teardown import empty_device_cache
 
-        gc.unfreeze()
         gc.collect()
-        gc.freeze()
         empty_device_cache()
+        if self._device != "cpu":
+            from workbench.engine.sleep_memory import SleepAllocator
+
+            SleepAllocator.get().check_empty()
         trim_heap()
         memory, first, self._has_cleaned = self.memory(), not self._has_cleaned, True
         if self._baseline is None or (first and self._device != "cpu"):
@@ -163,15 +186,3 @@ class EngineHost:
     def memory(self) -> MemoryReading:
         """What the process holds now."""
         return read_memory(self._device)
-
-
-def _register_kernels_once() -> None:
-    """Register the platform's kernel fallbacks now, and make vLLM's call at each load free.
-
-    The CPU platform imports and registers them anew for each worker object: 0.25 s of every load.
-    """
-    from vllm.platforms import current_platform
-
-    current_platform.register_triton_kernel_overrides()
-    platform = type(current_platform)
-    platform.register_triton_kernel_overrides = classmethod(lambda cls: None)

@@ -1,4 +1,4 @@
-"""The loader workers use: vLLM's own, observed, so that a load shows its bytes and can be cancelled."""
+"""The loader workers use: prepared weights where there are any, else vLLM's own loader, observed."""
 
 import time
 from collections.abc import Callable, Generator
@@ -12,6 +12,8 @@ from torch import nn
 from vllm.config import ModelConfig
 from vllm.config.load import LoadConfig
 from vllm.model_executor.model_loader import DefaultModelLoader, register_model_loader
+
+from workbench.engine.preparation import Preparation
 
 LOAD_FORMAT = "workbench"
 
@@ -27,6 +29,8 @@ class LoadWatch:
     report: Callable[[int], None]
     """Told the bytes of weights loaded so far."""
     cancelled: Event
+    preparation: Preparation | None
+    """None for a model whose weights aren't prepared."""
     marks: dict[str, float] = field(default_factory=dict)
     """Monotonic times of "weights" (first byte wanted) and "kv_cache" (weights in place)."""
 
@@ -45,7 +49,7 @@ current_watch: ContextVar[LoadWatch] = ContextVar("current_watch")
 
 @register_model_loader(LOAD_FORMAT)
 class WatchedLoader(DefaultModelLoader):
-    """`DefaultModelLoader` that reports bytes and looks for a cancel after each tensor."""
+    """`DefaultModelLoader` that maps prepared weights, or reports bytes and looks for a cancel."""
 
     def __init__(self, load_config: LoadConfig) -> None:
         load_config.load_format = "auto"
@@ -60,6 +64,14 @@ class WatchedLoader(DefaultModelLoader):
         watch.check()
         watch.mark("kv_cache")
         return model
+
+    def load_weights(self, model: nn.Module, model_config: ModelConfig) -> None:
+        preparation = current_watch.get().preparation
+        if preparation is not None and preparation.map_into(model):
+            return
+        super().load_weights(model, model_config)
+        if preparation is not None:
+            preparation.keep(model)
 
     def get_all_weights(
         self, model_config: ModelConfig, model: nn.Module

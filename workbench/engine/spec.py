@@ -32,6 +32,10 @@ class ModelSpec:
     quantization: str | None = None
     eager: bool = True
     """Skip compilation and graph capture: on the CPU a compile costs more than it returns."""
+    cuda_graph_sizes: tuple[int, ...] = ()
+    """Batch sizes that are captured as CUDA graphs, unless eager."""
+    sleeps: bool = False
+    """Whether the engine can give its device memory up and stay; on GPUs only."""
     engine_args: tuple[tuple[str, str | int | float | bool], ...] = field(default=())
     """Further vLLM engine arguments, checked by the catalog, sorted by name."""
 

@@ -5,14 +5,12 @@ process with its large heap. Here reference cycles are broken by hand, so that w
 freed by reference counting, and the collection that is still due is left to `EngineHost.clean`.
 """
 
-import contextlib
 import gc
-from collections.abc import Iterator
 
 import torch
-from vllm.distributed.parallel_state import cleanup_dist_env_and_memory
 
 from workbench.engine.core import WarmEngineCore
+from workbench.engine.garbage import collections_deferred
 
 
 def tear_down(core: WarmEngineCore | None) -> None:
@@ -21,10 +19,10 @@ def tear_down(core: WarmEngineCore | None) -> None:
     None stands for a load that failed: what it built is held by cycles alone, so it is collected here.
     """
     if core is None:
-        cleanup_dist_env_and_memory()
+        gc.collect()
         empty_device_cache()
         return
-    with _collections_deferred():
+    with collections_deferred():
         core.close_sockets()
         worker = core.model_executor.driver_worker.worker
         runner = worker.model_runner
@@ -41,15 +39,3 @@ def empty_device_cache() -> None:
     if torch.cuda.is_initialized():
         torch.cuda.synchronize()
         torch.cuda.empty_cache()
-
-
-@contextlib.contextmanager
-def _collections_deferred() -> Iterator[None]:
-    """Make `gc.collect` and `gc.unfreeze` do nothing meanwhile: vLLM calls them in four places."""
-    collect, unfreeze = gc.collect, gc.unfreeze
-    gc.collect = lambda generation=2: 0
-    gc.unfreeze = lambda: None
-    try:
-        yield
-    finally:
-        gc.collect, gc.unfreeze = collect, unfreeze

@@ -1,8 +1,11 @@
 """Bring a model up: configure it, load it in a worker, and attach the app's client to it."""
 
 import asyncio
+import atexit
 import contextlib
+import gc
 import itertools
+import pickle
 import shutil
 import tempfile
 import time
@@ -14,6 +17,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 from workbench.engine.environment import prepare_app
 from workbench.engine.host import LoadTimes
+from workbench.engine.prepared import PreparedStore
 from workbench.engine.spec import ModelSpec
 from workbench.pool.worker import Worker
 
@@ -57,6 +61,18 @@ class BringUp:
         """Build a model's engine configuration ahead of a load, which then finds it cached."""
         await self.import_engine()
         return await _in_thread(self._threads, _configure, spec, device_memory_bytes)
+
+    async def files_of_load(
+        self, spec: ModelSpec, device_memory_bytes: int, prepared: PreparedStore
+    ) -> list[Path]:
+        """The files that a load of `spec` would read: its prepared weights, or its own.
+
+        Raises:
+            WorkbenchError: the model can't be configured.
+            OSError: its folder can't be read.
+        """
+        config = await self.prepare(spec, device_memory_bytes)
+        return await _in_thread(self._threads, _files_of_load, prepared, config)
 
     async def supported_architectures(self) -> frozenset[str]:
         """Architecture names that the installed vLLM can run."""
@@ -132,12 +148,25 @@ def _import_engine() -> None:
     prepare_app()
     import workbench.engine.client
     import workbench.engine.core  # noqa: F401
+    from workbench.engine.once import ask_once_in_app
+
+    ask_once_in_app()
+    # A collection over the libraries' million objects would stop every answer for 0.2 s.
+    gc.collect()
+    gc.freeze()
+    atexit.register(gc.unfreeze)  # else extension modules complain of leaks at the end
 
 
 def _configure(spec: ModelSpec, device_memory_bytes: int) -> bytes:
     from workbench.engine.config import pickled_config
 
     return pickled_config(spec, device_memory_bytes)
+
+
+def _files_of_load(prepared: PreparedStore, config: bytes) -> list[Path]:
+    from workbench.engine.preparation import files_of_load
+
+    return files_of_load(prepared, pickle.loads(config))
 
 
 def _supported_architectures() -> frozenset[str]:

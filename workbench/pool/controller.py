@@ -10,24 +10,18 @@ import contextlib
 import itertools
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable
-from typing import TYPE_CHECKING, Protocol
 
 import structlog
 
-from workbench.engine.host import LoadTimes
 from workbench.engine.spec import ModelSpec
 from workbench.errors import (
-    ConflictError,
     InsufficientMemoryError,
-    ModelLoadError,
     NotFoundError,
     ShuttingDownError,
     UnavailableError,
     WorkbenchError,
-    WorkerDiedError,
 )
 from workbench.pool import pictures, policy
-from workbench.pool.bring_up import BringUpTimes
 from workbench.pool.devices import Device
 from workbench.pool.events import (
     Asked,
@@ -35,41 +29,27 @@ from workbench.pool.events import (
     Event,
     Left,
     LoadEnded,
+    Pinned,
     Reported,
     RestartAsked,
+    Slept,
     Started,
     Tick,
     UnloadAsked,
+    Woken,
 )
 from workbench.pool.health import Limits
 from workbench.pool.lease import Lease, Ticket
-from workbench.pool.messages import Cleaned, Crashed, Loaded, LoadFailed, LoadProgress, Released, Warmed
-from workbench.pool.runner import Runner
+from workbench.pool.messages import Cleaned, Crashed, Warmed
+from workbench.pool.runner_set import BringUpModel, RunnerSet
 from workbench.pool.snapshot import PoolSnapshot, SwapRecord
-from workbench.pool.states import WorkerState
 from workbench.pool.worker import Worker
 from workbench.pool.worker_set import Launch, WorkerSet
-
-if TYPE_CHECKING:
-    from workbench.engine.client import EngineClient
 
 log = structlog.get_logger("workbench.pool")
 
 TICK_S = 1.0
 STOP_GRACE_S = 1.0
-
-
-class BringUpModel(Protocol):
-    """Loads a model in a worker and attaches a client to it; `BringUp.bring_up` is the real one."""
-
-    def __call__(
-        self,
-        spec: ModelSpec,
-        worker: Worker,
-        device_memory_bytes: int,
-        loaded: asyncio.Future[LoadTimes],
-    ) -> Awaitable[tuple["EngineClient", BringUpTimes]]:
-        """See `BringUp.bring_up`."""
 
 
 class Controller:
@@ -83,16 +63,18 @@ class Controller:
         bring_up: BringUpModel,
         on_change: Callable[[], None] = lambda: None,
         on_swap: Callable[[SwapRecord], None] = lambda record: None,
+        decide: Callable[[policy.PoolView], policy.Plan] = policy.decide,
     ) -> None:
         self._devices = {device.id: device for device in devices}
         self._limits = limits
-        self._bring_up = bring_up
         self._on_change = on_change
-        self._on_swap = on_swap
+        self._decide = decide
         self._events: asyncio.Queue[Event] = asyncio.Queue()
         self._numbers = itertools.count(1)
         self._workers = WorkerSet(limits, launch, self._events.put_nowait, self._spawn)
-        self._runners: dict[str, Runner] = {}
+        self._runners = RunnerSet(
+            self._devices, bring_up, self._events.put_nowait, self._spawn, on_swap, self._refuse_all_for
+        )
         self._waiting: dict[int, Ticket] = {}
         self._evicted_for: dict[str, list[str]] = {}
         self._tasks: set[asyncio.Task[None]] = set()
@@ -143,9 +125,7 @@ class Controller:
 
     def snapshot(self) -> PoolSnapshot:
         """The pool at this moment."""
-        return pictures.snapshot(
-            self._devices.values(), self._workers, self._runners.values(), self._waiting.values()
-        )
+        return pictures.snapshot(self._devices.values(), self._workers, self._runners, self._waiting.values())
 
     # The task that owns the state.
 
@@ -160,7 +140,7 @@ class Controller:
                 try:
                     for event in events:
                         self._handle(event)
-                    self._carry_out(policy.decide(self._view()))
+                    self._carry_out(self._decide(self._view()))
                 except Exception:  # a defect; the pool must outlive it
                     log.exception("the controller failed on an event", events=repr(events))
                 if any(not isinstance(event, Tick) for event in events):
@@ -185,9 +165,10 @@ class Controller:
             case Reported():
                 self._on_report(event)
             case Died():
-                self._on_died(event)
-            case LoadEnded(runner, outcome):
-                self._on_load_ended(runner, outcome)
+                self._on_start_failed(self._workers.on_died(event))
+                self._runners.on_died(event)
+            case LoadEnded() | Slept() | Woken() | Pinned():
+                self._runners.on_event(event)
             case UnloadAsked(model, force, done):
                 self._answer(done, lambda: self._unload_on_demand(model, force))
             case RestartAsked(worker_id, force, done):
@@ -217,8 +198,9 @@ class Controller:
             )
             return
         self._waiting[ticket.number] = ticket
-        if runner is not None and serving and runner.spec != ticket.spec and not runner.holders:
-            self._unload(runner)  # its files or parameters have changed: loaded anew
+        idle = runner is not None and not runner.holders and runner.state in ("serving", "sleeping", "asleep")
+        if runner is not None and idle and runner.spec != ticket.spec:
+            self._runners.unload(runner)  # its files or parameters have changed: loaded anew
 
     def _on_left(self, ticket: Ticket) -> None:
         self._waiting.pop(ticket.number, None)
@@ -236,7 +218,7 @@ class Controller:
             self._limits,
             self._devices.values(),
             self._workers,
-            self._runners.values(),
+            self._runners,
             self._waiting.values(),
         )
 
@@ -246,15 +228,29 @@ class Controller:
         for number, reason in plan.refusals.items():
             self._waiting.pop(number).refuse(InsufficientMemoryError(reason))
         for model, for_model in plan.evictions.items():
-            if for_model:
-                self._evicted_for.setdefault(for_model, []).append(model)
-            self._unload(self._runners[model])
+            self._note_eviction(model, for_model)
+            self._runners.unload(self._runners[model])
+        for sleep in plan.sleeps:
+            self._note_eviction(sleep.model, sleep.for_model)
+            self._runners.put_to_sleep(self._runners[sleep.model], sleep.level)
+        for model in plan.wakes:
+            first = self._tickets_for(model)[0]
+            self._runners.wake(self._runners[model], first.since, self._evicted_for.pop(model, ()))
         for load in plan.loads:
-            self._load(load)
+            first = self._tickets_for(load.model)[0]
+            workers = tuple(self._workers[worker_id] for worker_id in load.worker_ids)
+            evicted = self._evicted_for.pop(load.model, ())
+            self._runners.load(first.spec, load.device, workers, first.since, evicted)
+        for model in plan.pins:
+            self._runners.pin(self._runners[model])
         for device in plan.starts:
             self._workers.start(device)
         for number, progress in plan.progress.items():
             self._waiting[number].show(progress)
+
+    def _note_eviction(self, model: str, for_model: str) -> None:
+        if for_model:
+            self._evicted_for.setdefault(for_model, []).append(model)
 
     def _grant(self, ticket: Ticket) -> None:
         runner = self._runners[ticket.spec.name]
@@ -266,167 +262,25 @@ class Controller:
             Lease(runner.client, time.monotonic() - ticket.since, runner.swap if waited_for_it else None)
         )
 
-    # Models.
-
-    def _load(self, load: policy.Load) -> None:
-        first = self._tickets_for(load.model)[0]
-        runner = Runner(
-            spec=first.spec,
-            device=load.device,
-            workers=tuple(self._workers[worker_id] for worker_id in load.worker_ids),
-            wanted_at=first.since,
-            from_residency="disk",
-            evicted=tuple(self._evicted_for.pop(load.model, ())),
-        )
-        runner.swaps_before = runner.worker.swaps
-        self._runners[load.model] = runner
-        runner.task = self._spawn(self._bring_up_runner(runner))
-        log.info("loading", model=load.model, worker=runner.worker.id, evicted=runner.evicted)
-
-    async def _bring_up_runner(self, runner: Runner) -> None:
-        memory = self._devices[runner.device].memory_bytes
-        outcome: tuple[EngineClient, BringUpTimes] | BaseException
-        try:
-            outcome = await self._bring_up(runner.spec, runner.worker, memory, runner.loaded)
-        except BaseException as error:
-            outcome = error
-        self._events.put_nowait(LoadEnded(runner, outcome))
-
-    def _on_load_ended(
-        self, runner: Runner, outcome: "tuple[EngineClient, BringUpTimes] | BaseException"
-    ) -> None:
-        if not isinstance(outcome, BaseException):
-            client, times = outcome
-            if runner.state == "unloading" or self._runners.get(runner.spec.name) is not runner:
-                self._spawn(self._close_client(client, runner))
-                return
-            runner.client, runner.state = client, "serving"
-            runner.ended_at = runner.last_used = time.monotonic()
-            runner.swap = runner.record("ok", times)
-            self._on_swap(runner.swap)
-            log.info(
-                "serving",
-                model=runner.spec.name,
-                worker=runner.worker.id,
-                seconds=round(runner.swap.total_s, 3),
-            )
-            return
-        if runner.state == "unloading":  # the load was cancelled; its worker's reports end it
-            if runner.worker.state is WorkerState.WARM:
-                self._forget(runner)
-            return
-        if self._runners.get(runner.spec.name) is not runner:
-            return
-        error = _as_load_error(runner.spec.name, outcome)
-        log.warning("load failed", model=runner.spec.name, error=str(error))
-        self._on_swap(runner.record("failed", error=str(error)))
-        self._refuse_all_for(runner, error)
-        if runner.worker.state in (WorkerState.LOADING, WorkerState.SERVING):
-            self._unload(runner)  # the client failed, the worker did not
-        else:
-            self._forget(runner)
-
-    def _unload(self, runner: Runner) -> None:
-        """Begin to take a model away; the worker's reports end it."""
-        if runner.state == "loading":
-            self._on_swap(runner.record("cancelled"))
-            if runner.worker.state is WorkerState.WARM and runner.task is not None:
-                runner.task.cancel()  # still being configured: the worker knows nothing of it
-        runner.state = "unloading"
-        runner.fail_load(ModelLoadError(f"Loading {runner.spec.name} was cancelled."))
-        if runner.client is not None:
-            runner.client.stop_listening()
-        if runner.worker.state in (WorkerState.LOADING, WorkerState.SERVING):
-            runner.worker.unload()
-        log.info("unloading", model=runner.spec.name, worker=runner.worker.id)
-
-    def _forget(self, runner: Runner) -> None:
-        """The model is off its device."""
-        if self._runners.get(runner.spec.name) is runner:
-            del self._runners[runner.spec.name]
-        if runner.client is not None:
-            self._spawn(self._close_client(runner.client, runner))
-            runner.client = None
-
-    async def _close_client(self, client: "EngineClient", runner: Runner) -> None:
-        try:
-            await client.close()
-        except Exception:
-            log.exception("closing a client failed", model=runner.spec.name)
-
     def _tickets_for(self, model: str) -> list[Ticket]:
         return [ticket for ticket in self._waiting.values() if ticket.spec.name == model]
 
-    def _refuse_all_for(self, runner: Runner, error: WorkbenchError) -> None:
-        for ticket in self._tickets_for(runner.spec.name):
+    def _refuse_all_for(self, model: str, error: WorkbenchError) -> None:
+        for ticket in self._tickets_for(model):
             self._waiting.pop(ticket.number).refuse(error)
 
-    def _unload_on_demand(self, model: str, force: bool) -> None:
-        runner = self._runners.get(model)
-        if runner is None or runner.state == "unloading":
-            raise NotFoundError(f"{model} is not on a device.")
-        self._interrupt(runner, force, f"{model} was unloaded by an administrator.")
-        self._unload(runner)
-
-    def _interrupt(self, runner: Runner, force: bool, reason: str) -> None:
-        """Fail what is in flight on a runner, if `force` allows it."""
-        waiting = len(self._tickets_for(runner.spec.name)) if runner.state == "loading" else 0
-        busy = len(runner.holders) + waiting
-        if busy and not force:
-            raise ConflictError(
-                f"{runner.spec.name} has {busy} request{'s'[: busy != 1]} in flight. "
-                "Wait for them to end, or confirm that they may be cut off."
-            )
-        error = ConflictError(f"{reason} Send the message again.")
-        if waiting:
-            self._refuse_all_for(runner, error)
-        if runner.client is not None and runner.holders:
-            runner.client.fail(error)
-
-    # Workers.
+    # Reports and orders.
 
     def _on_report(self, event: Reported) -> None:
-        worker, runner = event.worker, self._runner_on(event.worker)
         match event.report:
             case Warmed():
-                self._workers.on_warmed(worker)
-            case Loaded(times) if runner is not None and not runner.loaded.done():
-                runner.loaded.set_result(times)
-            case LoadProgress(done_bytes) if runner is not None:
-                runner.done_bytes = done_bytes
-            case LoadFailed(reason) if runner is not None:
-                runner.fail_load(ModelLoadError(f"{runner.spec.name} can't be loaded: {reason}"))
-                if runner.state == "unloading":
-                    self._forget(runner)
-            case Released() if runner is not None:
-                self._forget(runner)
+                self._workers.on_warmed(event.worker)
             case Cleaned(growth_bytes):
-                self._workers.on_cleaned(worker, growth_bytes)
+                self._workers.on_cleaned(event.worker, growth_bytes)
             case Crashed(reason):
-                worker.crash_reason = f"failed ({reason})"
-
-    def _on_died(self, event: Died) -> None:
-        worker, runner = event.worker, self._runner_on(event.worker)
-        how = worker.crash_reason or event.how
-        level = log.info if worker.dismissed else log.warning
-        level("worker is gone", worker=worker.id, how=how, model=runner.spec.name if runner else None)
-        self._on_start_failed(self._workers.on_died(event))
-        if runner is None:
-            return
-        error = WorkerDiedError(
-            f"The worker that ran {runner.spec.name} {how}. Another takes its place; send the message again."
-        )
-        if runner.configuring and runner.task is not None:  # nothing is lost: another worker takes it
-            runner.task.cancel()
-            self._forget(runner)
-            return
-        if runner.client is not None:
-            runner.client.fail(error)
-        runner.fail_load(error)
-        if runner.state == "loading":
-            self._refuse_all_for(runner, error)
-            self._on_swap(runner.record("failed", error=str(error)))
-        self._forget(runner)
+                event.worker.crash_reason = f"failed ({reason})"
+            case report:
+                self._runners.on_report(event.worker, report)
 
     def _on_start_failed(self, reason: str) -> None:
         """Tell those who wait, if no worker can be started and none is there."""
@@ -435,16 +289,21 @@ class Controller:
                 ticket.refuse(UnavailableError(reason))
             self._waiting.clear()
 
-    def _runner_on(self, worker: Worker) -> Runner | None:
-        return next((r for r in self._runners.values() if worker in r.workers), None)
+    def _unload_on_demand(self, model: str, force: bool) -> None:
+        runner = self._runners.get(model)
+        if runner is None or runner.state == "unloading":
+            raise NotFoundError(f"{model} is not on a device.")
+        reason = f"{model} was unloaded by an administrator."
+        self._runners.interrupt(runner, force, reason, len(self._tickets_for(model)))
+        self._runners.unload(runner)
 
     def _restart_on_demand(self, worker_id: str, force: bool) -> None:
         worker = self._workers[worker_id]
-        runner = self._runner_on(worker)
+        runner = self._runners.on(worker)
         if runner is not None:
-            self._interrupt(runner, force, f"Worker {worker_id} was restarted by an administrator.")
-            runner.state = "unloading"  # no newcomers; its worker's death ends it
-            runner.fail_load(ModelLoadError(f"Loading {runner.spec.name} was cancelled."))
+            reason = f"Worker {worker_id} was restarted by an administrator."
+            self._runners.interrupt(runner, force, reason, len(self._tickets_for(runner.spec.name)))
+            self._runners.close_to_newcomers(runner)
         worker.crash_reason = "was restarted by an administrator"
         worker.stop()
 
@@ -460,13 +319,9 @@ class Controller:
         self._closing = True
         for ticket in self._waiting.values():
             ticket.refuse(_shutting_down())
-        for runner in self._runners.values():
-            if runner.client is not None:
-                runner.client.fail(_shutting_down())
-            runner.fail_load(_shutting_down())
+        self._runners.fail_all(_shutting_down())
         self._workers.stop()
-        for runner in list(self._runners.values()):
-            self._forget(runner)
+        self._runners.forget_all()
         self._turn_away()
         if self._tasks:
             await asyncio.wait(self._tasks, timeout=STOP_GRACE_S)
@@ -486,18 +341,10 @@ class Controller:
                 case Started(_, Worker() as worker):
                     worker.kill()
                 case LoadEnded(runner, (client, _)):
-                    self._spawn(self._close_client(client, runner))
+                    self._runners.close_client(client, runner)
                 case _:
                     pass
 
 
 def _shutting_down() -> ShuttingDownError:
     return ShuttingDownError("Workbench is shutting down. Start it again and repeat the request.")
-
-
-def _as_load_error(model: str, error: BaseException) -> WorkbenchError:
-    if isinstance(error, WorkbenchError):
-        return error
-    if isinstance(error, asyncio.CancelledError):
-        return ModelLoadError(f"Loading {model} was cancelled.")
-    return ModelLoadError(f"{model} can't be loaded: {error or type(error).__name__}.")

@@ -16,10 +16,18 @@ APP_BYTES = 2 * GIB
 CPU_WORKER_BYTES = GIB
 """Host memory of a warm worker before it holds a model: measured 0.6 to 0.8 GiB."""
 GPU_WORKER_BYTES = int(1.75 * GIB)
-"""Device memory of a warm worker and its activations, besides weights and KV cache."""
+"""Device memory of a warm worker and its activations, besides weights, KV cache and CUDA graphs."""
+GRAPH_BYTES = 32 << 20
+"""Device memory of the CUDA graphs of one batch size; a model asleep keeps them. Not yet measured."""
+GPU_WORKER_HOST_BYTES = 4 * GIB
+"""Host memory of a GPU's worker. Not yet measured."""
 MAX_DEFAULT_WORKERS = 4
+MAX_DEFAULT_GPU_WORKERS = 6
+"""More than on the CPU, since each model asleep keeps one."""
 HOST_SHARE = 0.85
 GPU_SHARE = 0.92
+SLEEP_SHARE = 0.4
+"""Of the host memory, for the weights of models asleep."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,6 +41,10 @@ class Device:
     budget_bytes: int
     """Weights and KV caches that may be on it at a time."""
     max_workers: int
+    can_sleep: bool = False
+    """Whether an idle model can give its memory up while it keeps its worker."""
+    host_budget_bytes: int = 0
+    """Host memory for the weights of models asleep."""
 
 
 def find_devices(settings: Settings) -> tuple[Device, ...]:
@@ -43,7 +55,7 @@ def find_devices(settings: Settings) -> tuple[Device, ...]:
     """
     gpus = [] if settings.device == "cpu" else _visible_gpus()
     if gpus:
-        return tuple(_gpu(name, memory_bytes, index, settings) for index, name, memory_bytes in gpus)
+        return tuple(_gpu(*gpu, len(gpus), settings) for gpu in gpus)
     if settings.device == "cuda":
         raise UnavailableError(
             "WORKBENCH_DEVICE asks for a GPU, but no NVIDIA driver answers here. "
@@ -64,21 +76,35 @@ def _engine_is_for_gpus() -> bool:
 
 def _cpu(settings: Settings) -> Device:
     memory = host_memory_bytes()
-    workers = settings.max_workers or _clamp(int(memory * 0.3) // CPU_WORKER_BYTES)
+    fitting = int(memory * 0.3) // CPU_WORKER_BYTES
+    workers = settings.max_workers or max(1, min(MAX_DEFAULT_WORKERS, fitting))
     spendable = int(memory * HOST_SHARE) - workers * CPU_WORKER_BYTES - APP_BYTES
     budget = settings.memory_budget or max(spendable, memory // 4)
     return Device("cpu", "CPU", memory, int(budget), workers)
 
 
-def _gpu(name: str, memory_bytes: int, index: str, settings: Settings) -> Device:
-    workers = settings.max_workers or _clamp(int(memory_bytes * 0.25) // GPU_WORKER_BYTES)
-    spendable = int(memory_bytes * GPU_SHARE) - workers * GPU_WORKER_BYTES
+def _gpu(index: str, name: str, memory_bytes: int, count: int, settings: Settings) -> Device:
+    """One of `count` GPUs, which share the host's memory equally."""
+    host_bytes = host_memory_bytes()
+    worker_bytes = GPU_WORKER_BYTES + len(settings.cuda_graph_sizes) * GRAPH_BYTES
+    fitting = min(
+        int(memory_bytes * 0.25) // worker_bytes,
+        int(host_bytes * (HOST_SHARE - SLEEP_SHARE)) // count // GPU_WORKER_HOST_BYTES,
+    )
+    workers = settings.max_workers or max(1, min(MAX_DEFAULT_GPU_WORKERS, fitting))
+    spendable = int(memory_bytes * GPU_SHARE) - workers * worker_bytes
     budget = settings.memory_budget or max(spendable, memory_bytes // 4)
-    return Device(f"cuda:{index}", name, memory_bytes, int(budget), workers)
-
-
-def _clamp(workers: int) -> int:
-    return max(1, min(MAX_DEFAULT_WORKERS, workers))
+    chosen = settings.host_memory_budget
+    host_budget = int(host_bytes * SLEEP_SHARE) if chosen is None else int(chosen)
+    return Device(
+        f"cuda:{index}",
+        name,
+        memory_bytes,
+        int(budget),
+        workers,
+        can_sleep=settings.sleep,
+        host_budget_bytes=host_budget // count if settings.sleep else 0,
+    )
 
 
 def host_memory_bytes() -> int:

@@ -61,6 +61,31 @@ class LoadEnded:
 
 
 @dataclass(frozen=True, slots=True)
+class Slept:
+    """A model has fallen asleep, or could not."""
+
+    runner: Runner
+    error: BaseException | None
+
+
+@dataclass(frozen=True, slots=True)
+class Woken:
+    """A model is awake again, or could not be woken."""
+
+    runner: Runner
+    error: BaseException | None
+
+
+@dataclass(frozen=True, slots=True)
+class Pinned:
+    """A piece of a model's host memory is pinned, or could not be."""
+
+    runner: Runner
+    outcome: int | BaseException
+    """Bytes that are left to pin, or why no more can be."""
+
+
+@dataclass(frozen=True, slots=True)
 class UnloadAsked:
     """An administrator wants a model off its device."""
 
@@ -83,4 +108,5 @@ class Tick:
     """Time has passed."""
 
 
-Event = Asked | Left | Started | Reported | Died | LoadEnded | UnloadAsked | RestartAsked | Tick
+RunnerEvent = LoadEnded | Slept | Woken | Pinned
+Event = Asked | Left | Started | Reported | Died | RunnerEvent | UnloadAsked | RestartAsked | Tick

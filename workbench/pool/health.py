@@ -23,6 +23,7 @@ class Limits:
     worker_start_timeout: float = 180
     load_timeout: float = 900
     unload_timeout: float = 30
+    sleep_timeout: float = 120
 
     @classmethod
     def from_settings(cls, settings: Settings) -> "Limits":
@@ -38,6 +39,8 @@ def sickness(worker: Worker, limits: Limits) -> str:
     time_limits = {
         WorkerState.STARTING: limits.worker_start_timeout,
         WorkerState.LOADING: limits.load_timeout,
+        WorkerState.SLEEPING: limits.sleep_timeout,
+        WorkerState.WAKING: limits.load_timeout,  # it may have to read the weights from the disk
         WorkerState.UNLOADING: limits.unload_timeout,
         WorkerState.CLEANING: limits.unload_timeout,
         WorkerState.STOPPING: limits.unload_timeout,

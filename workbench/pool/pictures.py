@@ -7,7 +7,7 @@ from workbench.pool import policy
 from workbench.pool.devices import Device
 from workbench.pool.health import Limits
 from workbench.pool.lease import Ticket
-from workbench.pool.runner import Runner
+from workbench.pool.runner_set import RunnerSet
 from workbench.pool.snapshot import DeviceSnapshot, PoolSnapshot, WaiterSnapshot
 from workbench.pool.worker_set import WorkerSet
 
@@ -16,7 +16,7 @@ def view(
     limits: Limits,
     devices: Collection[Device],
     workers: WorkerSet,
-    runners: Collection[Runner],
+    runners: RunnerSet,
     waiting: Collection[Ticket],
 ) -> policy.PoolView:
     """What `policy.decide` looks at; `waiting` is in order of arrival."""
@@ -25,7 +25,14 @@ def view(
         now=time.monotonic(),
         fairness_wait=limits.fairness_wait,
         devices=tuple(
-            policy.DeviceView(device.id, device.budget_bytes, device.max_workers, limits.spare_workers)
+            policy.DeviceView(
+                device.id,
+                device.budget_bytes,
+                device.max_workers,
+                limits.spare_workers,
+                device.can_sleep,
+                device.host_budget_bytes,
+            )
             for device in devices
         ),
         workers=tuple(workers.views(taken)),
@@ -38,7 +45,7 @@ def view(
 
 
 def snapshot(
-    devices: Collection[Device], workers: WorkerSet, runners: Collection[Runner], waiting: Collection[Ticket]
+    devices: Collection[Device], workers: WorkerSet, runners: RunnerSet, waiting: Collection[Ticket]
 ) -> PoolSnapshot:
     """What the page, the API and notebooks show."""
     now = time.monotonic()
@@ -60,7 +67,10 @@ def snapshot(
                 device.id,
                 device.name,
                 device.budget_bytes,
-                sum(runner.spec.device_bytes for runner in runners if runner.device == device.id),
+                sum(runner.device_bytes for runner in runners if runner.device == device.id),
+                device.can_sleep,
+                device.host_budget_bytes,
+                sum(runner.host_bytes for runner in runners if runner.device == device.id),
             )
             for device in devices
         ),

@@ -1,186 +1,68 @@
 """What the pool should do next: a pure function from a view of it to a plan.
 
 `decide` looks at everything that waits, in order of arrival, and says which requests may go ahead, which
-models to load and to evict, and which workers to start. It changes nothing and knows no clock but the
-times in its view, so tests call it with made-up views.
+models to load, to wake, to put to sleep and to unload, and which workers to start. It changes nothing and
+knows no clock but the times in its view, so tests call it with made-up views.
 
 The cases of a waiting model, numbered as in the code:
 
 1. It serves, and is not closed to newcomers: go ahead.
-2. It is being loaded: wait for the load.
-3. It is being unloaded: wait for that to end, then start over.
+2. It is being loaded or woken: wait for that.
+3. It is being unloaded or falls asleep: wait for that to end, then start over.
 4. It is larger than every device's budget: refuse, with the numbers.
-5. It fits beside what is there and a worker is warm: load it there.
-6. It fits once idle models are gone: evict the least recently used ones, as few as it takes.
-7. It fits but no worker is warm: wait for one that is on its way, or start one.
+5. It fits beside what is there and a worker is warm: load it there. Asleep, it has its worker: wake it.
+6. It fits once idle models have given way: the least recently used ones, as few as it takes. They are
+   put to sleep where the device can do that, else unloaded.
+7. It fits but no worker is warm: wait for one that is on its way, or start one. Where none may be started,
+   the model that has slept longest unused gives its worker back, before one that serves does.
 8. What it could displace is busy, or wanted by others that wait: wait, so that requests for a model that
    serves are grouped. After `fairness_wait` those models are closed to newcomers, so that a stream of
    requests for one model can't starve another.
 
 A model that has to wait keeps its claim on memory and worker against those that came later.
+
+Host memory for models asleep is claimed and pinned while they serve, because pinning takes long:
+
+9. An idle model claims host memory for its weights if enough is left, the most recently used first. It is
+   pinned piece by piece, as long as the model stays idle.
+10. A model with a claim sleeps at level 1, one without at level 2.
+11. One that had to sleep at level 2 and is in use again takes over the claims of models that slept all the
+    while: those are unloaded. It never does so when it must sleep, when a request waits for its place.
 """
 
-from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, field
-from typing import Literal
+from collections.abc import Iterable
 
+from workbench.pool.board import Board
 from workbench.pool.snapshot import Progress
+from workbench.pool.view import (
+    DeviceView,
+    Load,
+    Plan,
+    PoolView,
+    RunnerView,
+    Sleep,
+    SleepLevel,
+    WaiterView,
+    WorkerView,
+)
 
-
-@dataclass(frozen=True, slots=True)
-class DeviceView:
-    """A device and what it may hold."""
-
-    id: str
-    budget_bytes: int
-    max_workers: int
-    spare_workers: int
-
-
-@dataclass(frozen=True, slots=True)
-class WorkerView:
-    """A worker process."""
-
-    id: str
-    device: str
-    state: Literal["coming", "warm", "taken", "leaving"]
-    """coming: will be warm by itself; leaving: will be gone, but its place is not free yet."""
-
-
-@dataclass(frozen=True, slots=True)
-class RunnerView:
-    """A model on a device, or on its way there or back."""
-
-    model: str
-    device: str
-    state: Literal["loading", "serving", "unloading"]
-    device_bytes: int
-    in_flight: int = 0
-    last_used: float = 0.0
-    progress: Progress | None = None
-
-
-@dataclass(frozen=True, slots=True)
-class WaiterView:
-    """One waiting request."""
-
-    id: int
-    model: str
-    device_bytes: int
-    since: float
-
-
-@dataclass(frozen=True, slots=True)
-class PoolView:
-    """Everything a plan depends on; times are monotonic seconds."""
-
-    now: float
-    fairness_wait: float
-    devices: tuple[DeviceView, ...]
-    workers: tuple[WorkerView, ...]
-    runners: tuple[RunnerView, ...]
-    waiters: tuple[WaiterView, ...]
-    """In order of arrival."""
-
-
-@dataclass(frozen=True, slots=True)
-class Load:
-    """Load a model; its bytes count against the device from now on."""
-
-    model: str
-    device: str
-    worker_ids: tuple[str, ...]
-
-
-@dataclass(frozen=True, slots=True)
-class Plan:
-    """What to do now."""
-
-    grants: tuple[int, ...] = ()
-    """Waiters that may go ahead."""
-    loads: tuple[Load, ...] = ()
-    evictions: Mapping[str, str] = field(default_factory=dict)
-    """Model to unload → the model that needs its place ("" when nobody wants it loaded any more)."""
-    starts: tuple[str, ...] = ()
-    """Devices to start a worker on, once for each time they are listed."""
-    refusals: Mapping[int, str] = field(default_factory=dict)
-    """Waiter → why its model can't ever be loaded here."""
-    progress: Mapping[int, Progress] = field(default_factory=dict)
-    """Waiter → what it waits for."""
-
-
-class _Board:
-    """The view as it changes while one plan is made: what earlier waiters took is gone for later ones."""
-
-    def __init__(self, view: PoolView) -> None:
-        self.view = view
-        self.runners = {runner.model: runner for runner in view.runners}
-        self.free = {device.id: device.budget_bytes for device in view.devices}
-        for runner in view.runners:
-            self.free[runner.device] -= runner.device_bytes
-        self.coming_bytes = dict.fromkeys(self.free, 0)
-        """Bytes that evictions under way will give back."""
-        self.coming_workers = dict.fromkeys(self.free, 0)
-        """Workers that will be warm by themselves: they start, or give a model back."""
-        for runner in view.runners:
-            if runner.state == "unloading":
-                self.coming_bytes[runner.device] += runner.device_bytes
-                self.coming_workers[runner.device] += 1
-        self.warm: dict[str, list[str]] = {device.id: [] for device in view.devices}
-        self.worker_count = dict.fromkeys(self.free, 0)
-        for worker in view.workers:
-            self.worker_count[worker.device] += 1
-            if worker.state == "warm":
-                self.warm[worker.device].append(worker.id)
-            elif worker.state == "coming":
-                self.coming_workers[worker.device] += 1
-        self.asked_for = {waiter.model for waiter in view.waiters}
-        self.closed: set[str] = set()
-        """Models that take no newcomers, because an older request waits for their place."""
-        self.granted: set[str] = set()
-        self.grants: list[int] = []
-        self.loads: list[Load] = []
-        self.evictions: dict[str, str] = {}
-        self.starts: list[str] = []
-        self.refusals: dict[int, str] = {}
-        self.progress: dict[int, Progress] = {}
-
-    def start_worker(self, device: DeviceView) -> bool:
-        """Plan one more worker, if the device may have one."""
-        if self.worker_count[device.id] >= device.max_workers:
-            return False
-        self.worker_count[device.id] += 1
-        self.starts.append(device.id)
-        return True
-
-    def aged(self, waiter: WaiterView) -> bool:
-        """Whether the request has waited so long that others must give way."""
-        return self.view.now - waiter.since >= self.view.fairness_wait
-
-    def evictable(self, device: str, waiter: WaiterView) -> list[RunnerView]:
-        """Idle models that may go for this waiter, least recently used first."""
-        idle = [
-            runner
-            for runner in self.view.runners
-            if runner.device == device
-            and runner.state == "serving"
-            and not runner.in_flight
-            and runner.model not in self.granted
-            and runner.model not in self.evictions
-            and (runner.model not in self.asked_for or self.aged(waiter))
-        ]
-        return sorted(idle, key=lambda runner: runner.last_used)
-
-    def evict(self, runner: RunnerView, for_model: str) -> None:
-        self.evictions[runner.model] = for_model
-        self.closed.add(runner.model)
-        self.coming_bytes[runner.device] += runner.device_bytes
-        self.coming_workers[runner.device] += 1
+__all__ = [
+    "DeviceView",
+    "Load",
+    "Plan",
+    "PoolView",
+    "RunnerView",
+    "Sleep",
+    "SleepLevel",
+    "WaiterView",
+    "WorkerView",
+    "decide",
+]
 
 
 def decide(view: PoolView) -> Plan:
     """What to do now, given the pool as it is."""
-    board = _Board(view)
+    board = Board(view)
     placed: dict[str, Progress | str] = {}
     ahead = 0
     for waiter in view.waiters:
@@ -198,11 +80,15 @@ def decide(view: PoolView) -> Plan:
         else:
             board.refusals[waiter.id] = outcome
     _give_up_unwanted_loads(board)
+    _prepare_to_sleep(board)
     _keep_spares(board)
     return Plan(
         grants=tuple(board.grants),
         loads=tuple(board.loads),
+        wakes=tuple(board.wakes),
+        sleeps=tuple(board.sleeps.values()),
         evictions=board.evictions,
+        pins=tuple(board.pins),
         starts=tuple(board.starts),
         refusals=board.refusals,
         progress=board.progress,
@@ -215,16 +101,41 @@ def _behind(progress: Progress, ahead: int) -> Progress:
     return Progress("queued", f"{progress.detail}; queued behind {ahead} other request{'s'[: ahead != 1]}")
 
 
-def _place(board: _Board, waiter: WaiterView) -> Progress | str:
+def _place(board: Board, waiter: WaiterView) -> Progress | str:
     """Settle where the waiter's model stands: "granted", a reason to refuse it, or what it waits for."""
     runner = board.runners.get(waiter.model)
     if runner is not None:
-        if runner.state == "serving":  # 1
-            return "granted"
-        if runner.state == "loading":  # 2
-            return runner.progress or Progress("loading", f"Loading {waiter.model}")
-        return Progress("evicting", f"Waiting until {waiter.model} is unloaded")  # 3
+        match runner.state:
+            case "serving":  # 1
+                return "granted"
+            case "loading":  # 2
+                return runner.progress or Progress("loading", f"Loading {waiter.model}")
+            case "waking":  # 2
+                return runner.progress or Progress("waking", f"Waking {waiter.model}")
+            case "unloading":  # 3
+                return Progress("evicting", f"Waiting until {waiter.model} is unloaded")
+            case "sleeping":  # 3
+                return Progress("evicting", f"Waiting until {waiter.model} is asleep, to wake it again")
+            case "asleep" if waiter.model not in board.evictions:
+                return _place_sleeper(board, waiter, runner)
+            case "asleep":
+                return Progress("evicting", f"Evicting {waiter.model}")
+    return _place_new(board, waiter)
 
+
+def _place_sleeper(board: Board, waiter: WaiterView, runner: RunnerView) -> Progress:
+    device = board.devices[runner.device]
+    if waiter.device_bytes <= board.free[device.id]:  # 5
+        board.wakes.append(waiter.model)
+        progress = runner.progress or Progress("waking", f"Waking {waiter.model}")
+    else:
+        board.held.add(waiter.model)
+        progress = _make_room(board, waiter, device, needs_worker=False)
+    board.free[device.id] -= waiter.device_bytes
+    return progress
+
+
+def _place_new(board: Board, waiter: WaiterView) -> Progress | str:
     able = [device for device in board.view.devices if waiter.device_bytes <= device.budget_bytes]
     if not able:  # 4
         return _too_large(waiter, board.view.devices)
@@ -235,7 +146,7 @@ def _place(board: _Board, waiter: WaiterView) -> Progress | str:
             board.loads.append(Load(waiter.model, device.id, (worker_id,)))
             return Progress("loading", f"Loading {waiter.model}")
     device = max(able, key=lambda device: _ease(board, waiter, device))
-    progress = _make_room(board, waiter, device)
+    progress = _make_room(board, waiter, device, needs_worker=True)
     board.free[device.id] -= waiter.device_bytes  # its claim against those that came later
     if board.warm[device.id]:
         board.warm[device.id].pop(0)
@@ -244,18 +155,15 @@ def _place(board: _Board, waiter: WaiterView) -> Progress | str:
     return progress
 
 
-def _ease(board: _Board, waiter: WaiterView, device: DeviceView) -> tuple[int, ...]:
+def _ease(board: Board, waiter: WaiterView, device: DeviceView) -> tuple[int, ...]:
     """How easily a device takes the model: at all, without evictions, with a warm worker, most room."""
     free, coming = board.free[device.id], board.coming_bytes[device.id]
     idle = board.evictable(device.id, waiter)
     idle_bytes = sum(runner.device_bytes for runner in idle)
-    has_worker = bool(
-        board.warm[device.id]
-        or board.coming_workers[device.id]
-        or board.worker_count[device.id] < device.max_workers
-    )
+    has_worker = board.has_worker(device)
+    takes_worker = bool(idle or board.sleepers(device.id, waiter))
     return (
-        free + coming + idle_bytes >= waiter.device_bytes and (has_worker or bool(idle)),
+        free + coming + idle_bytes >= waiter.device_bytes and (has_worker or takes_worker),
         free >= waiter.device_bytes and has_worker,
         free + coming >= waiter.device_bytes and has_worker,
         bool(board.warm[device.id]),
@@ -263,38 +171,58 @@ def _ease(board: _Board, waiter: WaiterView, device: DeviceView) -> tuple[int, .
     )
 
 
-def _make_room(board: _Board, waiter: WaiterView, device: DeviceView) -> Progress:
-    """Plan evictions and workers so that the model can be loaded on `device` before long."""
+def _make_room(board: Board, waiter: WaiterView, device: DeviceView, needs_worker: bool) -> Progress:
+    """Plan what must give way so that the model can be loaded, or woken, on `device` before long."""
     lacking = waiter.device_bytes - board.free[device.id] - board.coming_bytes[device.id]
-    needs_worker = not (
+    needs_worker = needs_worker and not (
         board.warm[device.id] or board.coming_workers[device.id] or board.start_worker(device)
     )
-    victims: list[RunnerView] = []
+    leaving: list[RunnerView] = []
+    resting: list[RunnerView] = []
+    if needs_worker and (sleepers := board.sleepers(device.id, waiter)):  # 7
+        leaving.append(sleepers[0])
+        needs_worker = False
     for runner in board.evictable(device.id, waiter):
         if lacking <= 0 and not needs_worker:
             break
-        victims.append(runner)
+        (resting if device.can_sleep and not needs_worker else leaving).append(runner)
         lacking -= runner.device_bytes
         needs_worker = False
     if lacking > 0 or needs_worker:  # 8
         return _wait_for_busy(board, waiter, device, lacking)
-    for runner in victims:  # 6
+    for runner in leaving:  # 6
         board.evict(runner, waiter.model)
-    leaving = [runner.model for runner in victims] or [
-        runner.model
-        for runner in board.view.runners
-        if runner.state == "unloading" and runner.device == device.id
-    ]
-    if leaving:
-        return Progress("evicting", f"Evicting {_names(leaving)}")
+    for runner in resting:  # 6
+        board.put_to_sleep(runner, waiter.model)
+    return _giving_way(board, waiter, device, leaving, resting)
+
+
+def _giving_way(
+    board: Board,
+    waiter: WaiterView,
+    device: DeviceView,
+    leaving: list[RunnerView],
+    resting: list[RunnerView],
+) -> Progress:
+    if not leaving and not resting:
+        here = [runner for runner in board.view.runners if runner.device == device.id]
+        leaving = [r for r in here if r.state == "unloading" or r.model in board.evictions]
+        resting = [r for r in here if r.state == "sleeping" or r.model in board.sleeps]
+    parts = [f"Evicting {_names(leaving)}"] * bool(leaving)
+    parts += [f"Putting {_names(resting)} to sleep"] * bool(resting)
+    if parts:
+        return Progress("evicting", " and ".join(parts))
     return Progress("starting", f"Starting a worker for {waiter.model}")  # 7
 
 
-def _wait_for_busy(board: _Board, waiter: WaiterView, device: DeviceView, lacking: int) -> Progress:
+def _wait_for_busy(board: Board, waiter: WaiterView, device: DeviceView, lacking: int) -> Progress:
     busy = [
         runner
         for runner in board.view.runners
-        if runner.device == device.id and runner.state == "serving" and runner.model not in board.evictions
+        if runner.device == device.id
+        and runner.state == "serving"
+        and runner.model not in board.evictions
+        and runner.model not in board.sleeps
     ]
     if not busy:  # only loads are in the way, and they will serve first
         return Progress("queued", f"Waiting for room for {waiter.model}")
@@ -304,18 +232,50 @@ def _wait_for_busy(board: _Board, waiter: WaiterView, device: DeviceView, lackin
             lacking -= runner.device_bytes
             if lacking <= 0:
                 break
-    return Progress("queued", f"Waiting for {_names(runner.model for runner in busy)} to finish answering")
+    return Progress("queued", f"Waiting for {_names(busy)} to finish answering")
 
 
-def _give_up_unwanted_loads(board: _Board) -> None:
+def _give_up_unwanted_loads(board: Board) -> None:
     """A load that nobody waits for any more is cancelled."""
-    wanted = {waiter.model for waiter in board.view.waiters}
     for runner in board.view.runners:
-        if runner.state == "loading" and runner.model not in wanted:
+        if runner.state == "loading" and runner.model not in board.asked_for:
             board.evictions[runner.model] = ""
 
 
-def _keep_spares(board: _Board) -> None:
+def _prepare_to_sleep(board: Board) -> None:
+    """Claim and pin host memory for models that are idle now."""
+    for runner in sorted(board.view.runners, key=lambda runner: -runner.last_used):
+        if not board.devices[runner.device].can_sleep or not board.settled(runner):
+            continue
+        if runner.state == "serving" and not board.claim_host_memory(runner):
+            _take_over_claims(board, runner)  # 11
+        elif runner.unpinned and (runner.state == "serving" or runner.host_bytes):  # 9
+            board.pins.append(runner.model)
+
+
+def _take_over_claims(board: Board, runner: RunnerView) -> None:
+    """Unload models that slept since before `runner` last fell asleep, if their claims are enough for it."""
+    outslept = [
+        sleeper
+        for sleeper in board.view.runners
+        if sleeper.device == runner.device
+        and sleeper.state == "asleep"
+        and sleeper.host_bytes
+        and sleeper.last_used < runner.slept_at
+        and sleeper.model not in board.asked_for
+        and board.settled(sleeper)
+    ]
+    lacking = runner.sleep_bytes - board.free_host[runner.device] - board.coming_host[runner.device]
+    if sum(sleeper.host_bytes for sleeper in outslept) < lacking:
+        return
+    for sleeper in sorted(outslept, key=lambda sleeper: sleeper.last_used):
+        if lacking > 0:
+            board.evict(sleeper, "")
+            lacking -= sleeper.host_bytes
+    board.free_host[runner.device] -= runner.sleep_bytes
+
+
+def _keep_spares(board: Board) -> None:
     """Start workers until each device has its spare ones, warm or on their way."""
     for device in board.view.devices:
         spares = len(board.warm[device.id]) + board.coming_workers[device.id]
@@ -336,5 +296,5 @@ def _gib(count: int) -> str:
     return f"{count / (1 << 30):.2f} GiB"
 
 
-def _names(models: Iterable[str]) -> str:
-    return " and ".join(sorted(models))
+def _names(runners: Iterable[RunnerView]) -> str:
+    return " and ".join(sorted(runner.model for runner in runners))

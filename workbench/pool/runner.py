@@ -1,4 +1,4 @@
-"""A model on a device, as the controller keeps it."""
+"""A model that a worker holds, as the controller keeps it."""
 
 import asyncio
 import time
@@ -7,9 +7,9 @@ from typing import TYPE_CHECKING, Literal
 
 from workbench.engine.host import LoadTimes
 from workbench.engine.spec import ModelSpec
-from workbench.pool import policy
 from workbench.pool.bring_up import BringUpTimes
-from workbench.pool.snapshot import Progress, RunnerSnapshot, SwapRecord
+from workbench.pool.snapshot import Progress, RunnerSnapshot, RunnerState, SwapRecord
+from workbench.pool.view import RunnerView, SleepLevel
 from workbench.pool.worker import Worker
 
 if TYPE_CHECKING:
@@ -25,10 +25,10 @@ class Runner:
     workers: tuple[Worker, ...]
     """One, until gangs; the first holds the engine core."""
     wanted_at: float
-    """Monotonic time when the first request asked for it."""
+    """Monotonic time when the first request asked for it, before it was loaded or woken."""
     from_residency: str
     evicted: tuple[str, ...]
-    state: Literal["loading", "serving", "unloading"] = "loading"
+    state: RunnerState = "loading"
     client: "EngineClient | None" = None
     holders: set[int] = field(default_factory=set)
     """Numbers of the tickets that hold a lease: the requests in flight."""
@@ -40,14 +40,31 @@ class Runner:
     """Resolved when the worker reports the load, or failed with what ended it."""
     began_at: float = field(default_factory=time.monotonic)
     ended_at: float = 0.0
+    """When it last began to serve."""
     swap: SwapRecord | None = None
     task: "asyncio.Task[None] | None" = None
+    """What loads it, puts it to sleep or wakes it."""
     swaps_before: int = 0
     """Loads its worker had been told of before this one."""
+    level: SleepLevel = 1
+    """How it sleeps, or last slept."""
+    slept_at: float = 0.0
+    off_device: bool = False
+    """Whether it has given its device memory up: asleep, or unloaded from there."""
+    host_bytes: int = 0
+    """Host memory it has claimed for its weights."""
+    pinned: bool = False
+    """Whether there is nothing more to pin of that memory."""
+    pinning: "asyncio.Task[None] | None" = None
 
     @property
     def worker(self) -> Worker:
         return self.workers[0]
+
+    @property
+    def device_bytes(self) -> int:
+        """What it takes of its device's budget now."""
+        return 0 if self.off_device else self.spec.device_bytes
 
     @property
     def configuring(self) -> bool:
@@ -55,12 +72,16 @@ class Runner:
         return self.state == "loading" and self.worker.swaps == self.swaps_before
 
     def progress(self) -> Progress | None:
-        """How far the load is; None unless it loads."""
-        if self.state != "loading":
-            return None
-        total = self.spec.weight_bytes
-        done = min(self.done_bytes, total)
-        return Progress("loading", f"Loading {self.spec.name}", done, total)
+        """How far the load is, or what a wake moves; None when neither is due or under way."""
+        if self.state == "loading":
+            total = self.spec.weight_bytes
+            done = min(self.done_bytes, total)
+            return Progress("loading", f"Loading {self.spec.name}", done, total)
+        if self.state in ("asleep", "waking"):
+            source = "from host memory" if self.level == 1 else "from disk"
+            size = f"{self.spec.weight_bytes / 1e9:.1f} GB"
+            return Progress("waking", f"Waking {self.spec.name} {source}, {size}")
+        return None
 
     def fail_load(self, error: BaseException) -> None:
         """End the wait for the worker's load, if it is still waited for."""
@@ -74,7 +95,7 @@ class Runner:
         times: BringUpTimes | None = None,
         error: str = "",
     ) -> SwapRecord:
-        """The finished load as a record."""
+        """The finished load or wake as a record."""
         now = time.monotonic()
         load = times.load if times else LoadTimes(0.0, 0.0, 0.0)
         return SwapRecord(
@@ -96,16 +117,20 @@ class Runner:
             device_bytes=self.spec.device_bytes,
         )
 
-    def view(self) -> policy.RunnerView:
+    def view(self) -> RunnerView:
         """What the policy sees."""
-        return policy.RunnerView(
+        return RunnerView(
             model=self.spec.name,
             device=self.device,
             state=self.state,
-            device_bytes=self.spec.device_bytes,
+            device_bytes=self.device_bytes,
             in_flight=len(self.holders),
             last_used=self.last_used,
             progress=self.progress(),
+            sleep_bytes=self.spec.weight_bytes,
+            host_bytes=self.host_bytes,
+            unpinned=not self.pinned and self.pinning is None,
+            slept_at=self.slept_at,
         )
 
     def snapshot(self) -> RunnerSnapshot:
@@ -114,8 +139,9 @@ class Runner:
             model=self.spec.name,
             state=self.state,
             device=self.device,
-            device_bytes=self.spec.device_bytes,
+            device_bytes=self.device_bytes,
             in_flight=len(self.holders),
             idle_s=0.0 if self.holders else time.monotonic() - self.last_used,
-            progress=self.progress(),
+            progress=self.progress() if self.state != "asleep" else None,
+            host_bytes=self.host_bytes,
         )

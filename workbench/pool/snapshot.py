@@ -3,7 +3,8 @@
 from dataclasses import dataclass
 from typing import Literal
 
-Stage = Literal["queued", "starting", "evicting", "loading", "serving"]
+RunnerState = Literal["loading", "serving", "sleeping", "asleep", "waking", "unloading"]
+Stage = Literal["queued", "starting", "evicting", "loading", "waking", "serving"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,16 +40,19 @@ class WorkerSnapshot:
 
 @dataclass(frozen=True, slots=True)
 class RunnerSnapshot:
-    """One model that is on a device, or on its way there or back."""
+    """One model that a worker holds: on a device, asleep, or on its way."""
 
     model: str
-    state: Literal["loading", "serving", "unloading"]
+    state: RunnerState
     device: str
     device_bytes: int
+    """What it takes of its device's budget now; nothing while asleep."""
     in_flight: int
     idle_s: float
     """Time since the last request left; 0 while one is in flight."""
     progress: Progress | None
+    host_bytes: int = 0
+    """Host memory that is set aside for its weights while it sleeps."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,12 +68,15 @@ class WaiterSnapshot:
 
 @dataclass(frozen=True, slots=True)
 class DeviceSnapshot:
-    """One device and its budget for weights and KV cache."""
+    """One device, its budget for weights and KV cache, and one of host memory for models asleep."""
 
     id: str
     name: str
     budget_bytes: int
     used_bytes: int
+    can_sleep: bool = False
+    host_budget_bytes: int = 0
+    host_used_bytes: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -89,7 +96,7 @@ class PoolSnapshot:
 
 @dataclass(frozen=True, slots=True)
 class SwapRecord:
-    """One load of a model, every phase timed in seconds."""
+    """One load or wake of a model, every phase timed in seconds."""
 
     model: str
     worker: str
@@ -97,8 +104,9 @@ class SwapRecord:
     started_at: float
     """Unix time when the load was first wanted."""
     from_residency: str
+    """Where the weights came from: "disk" or "host"."""
     evicted: tuple[str, ...]
-    """Models that had to leave for it."""
+    """Models that had to leave, or fall asleep, for it."""
     outcome: Literal["ok", "failed", "cancelled"]
     error: str = ""
     wait_s: float = 0.0
@@ -107,6 +115,7 @@ class SwapRecord:
     """Engine configuration; nothing when it was prepared."""
     create_s: float = 0.0
     weights_s: float = 0.0
+    """For a wake, all it took."""
     kv_cache_s: float = 0.0
     attach_s: float = 0.0
     """What the client took longer than the worker."""

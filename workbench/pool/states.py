@@ -12,6 +12,10 @@ class WorkerState(StrEnum):
     """Ready for any model."""
     LOADING = "loading"
     SERVING = "serving"
+    SLEEPING = "sleeping"
+    """Falling asleep: its model gives its device memory up and keeps the rest."""
+    ASLEEP = "asleep"
+    WAKING = "waking"
     UNLOADING = "unloading"
     """Still holds the memory of its model."""
     CLEANING = "cleaning"
@@ -28,6 +32,10 @@ class WorkerEvent(StrEnum):
     LOAD = "load"
     LOADED = "loaded"
     LOAD_FAILED = "load failed"
+    SLEEP = "sleep"
+    SLEPT = "slept"
+    WAKE = "wake"
+    WOKEN = "woken"
     UNLOAD = "unload"
     RELEASED = "released"
     CLEANED = "cleaned"
@@ -47,7 +55,30 @@ TRANSITIONS: dict[WorkerState, dict[WorkerEvent, WorkerState]] = {
         _E.STOP: _S.STOPPING,
         _E.DIED: _S.DEAD,
     },
-    _S.SERVING: {_E.UNLOAD: _S.UNLOADING, _E.STOP: _S.STOPPING, _E.DIED: _S.DEAD},
+    _S.SERVING: {
+        _E.SLEEP: _S.SLEEPING,
+        _E.UNLOAD: _S.UNLOADING,
+        _E.STOP: _S.STOPPING,
+        _E.DIED: _S.DEAD,
+    },
+    _S.SLEEPING: {
+        _E.SLEPT: _S.ASLEEP,
+        _E.UNLOAD: _S.UNLOADING,
+        _E.STOP: _S.STOPPING,
+        _E.DIED: _S.DEAD,
+    },
+    _S.ASLEEP: {
+        _E.WAKE: _S.WAKING,
+        _E.UNLOAD: _S.UNLOADING,
+        _E.STOP: _S.STOPPING,
+        _E.DIED: _S.DEAD,
+    },
+    _S.WAKING: {
+        _E.WOKEN: _S.SERVING,
+        _E.UNLOAD: _S.UNLOADING,
+        _E.STOP: _S.STOPPING,
+        _E.DIED: _S.DEAD,
+    },
     _S.UNLOADING: {
         _E.LOADED: _S.UNLOADING,  # the load was complete when its cancel arrived
         _E.LOAD_FAILED: _S.CLEANING,

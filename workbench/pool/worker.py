@@ -74,8 +74,18 @@ class Worker:
         self._writer = writer
 
     @classmethod
-    async def start(cls, worker_id: str, device: str, log_path: Path) -> "Worker":
-        """Start a process; it reports Warmed once it can take a model."""
+    async def start(
+        cls, worker_id: str, device: str, log_path: Path, prepared_dir: Path, prepared_bytes: int
+    ) -> "Worker":
+        """Start a process; it reports Warmed once it can take a model.
+
+        Args:
+            worker_id: unique for the app's life.
+            device: "cpu" or "cuda:NAME".
+            log_path: file that its output goes to.
+            prepared_dir: folder of prepared weights, shared by all workers.
+            prepared_bytes: what that folder may hold.
+        """
         ours, theirs = socket.socketpair()
         log_path.parent.mkdir(parents=True, exist_ok=True)
         with theirs, log_path.open("wb") as log:
@@ -86,6 +96,8 @@ class Worker:
                 f"--pipe={theirs.fileno()}",
                 f"--device={device}",
                 f"--name=wb-{worker_id}",
+                f"--prepared={prepared_dir}",
+                f"--prepared-bytes={prepared_bytes}",
                 stdin=asyncio.subprocess.DEVNULL,
                 stdout=log,
                 stderr=log,

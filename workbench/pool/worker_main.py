@@ -17,6 +17,7 @@ import traceback
 from pathlib import Path
 
 from workbench.engine.host import EngineHost
+from workbench.engine.prepared import PreparedStore
 from workbench.pool.messages import (
     Cleaned,
     Crashed,
@@ -42,11 +43,11 @@ BACKGROUND_NICENESS = 19
 class WorkerProcess:
     """The command loop around one EngineHost."""
 
-    def __init__(self, pipe: socket.socket, device: str) -> None:
+    def __init__(self, pipe: socket.socket, device: str, prepared: PreparedStore) -> None:
         self._pipe = pipe
         self._send_lock = threading.Lock()
         self._loads: queue.SimpleQueue[Load] = queue.SimpleQueue()
-        self._host = EngineHost(device)
+        self._host = EngineHost(device, prepared)
         self._last_progress = 0.0
         self._load_number = 0
 
@@ -134,16 +135,19 @@ class WorkerProcess:
 
 
 def main() -> None:
-    """Entry point: `python -m workbench.pool.worker_main --pipe FD --device DEVICE --name NAME`."""
+    """Entry point: `python -m workbench.pool.worker_main --pipe FD --device DEVICE --name NAME …`."""
     ctypes.CDLL("libc.so.6").prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is the app's to handle
     parser = argparse.ArgumentParser()
     parser.add_argument("--pipe", type=int, required=True)
     parser.add_argument("--device", required=True)
     parser.add_argument("--name", required=True)
+    parser.add_argument("--prepared", type=Path, required=True, help="folder of prepared weights")
+    parser.add_argument("--prepared-bytes", type=int, required=True, help="its limit")
     arguments = parser.parse_args()
     _name_process(arguments.name)
-    worker = WorkerProcess(socket.socket(fileno=arguments.pipe), arguments.device)
+    prepared = PreparedStore(arguments.prepared, arguments.prepared_bytes)
+    worker = WorkerProcess(socket.socket(fileno=arguments.pipe), arguments.device, prepared)
     try:
         worker.run()
     except BaseException as error:

@@ -52,13 +52,17 @@ class PacedEvents:
     _pending: list[ChatEvent] = field(default_factory=list, init=False)
     _arrived: asyncio.Event = field(default_factory=asyncio.Event, init=False)
     _pump: asyncio.Task[None] | None = field(default=None, init=False)
+    _stopped: bool = field(default=False, init=False)
 
     def stop(self) -> None:
-        """End the iteration after what has arrived."""
+        """End the iteration after what has arrived; one that has not begun asks nothing of the source."""
+        self._stopped = True
         if self._pump:
             self._pump.cancel()
 
     async def batches(self) -> AsyncGenerator[list[ChatEvent]]:
+        if self._stopped:
+            return
         self._pump = asyncio.create_task(self._run(), name="chat events")
         try:
             while True:
@@ -70,7 +74,7 @@ class PacedEvents:
                     yield batch
                 if over:
                     break
-                await asyncio.sleep(self.interval)
+                await asyncio.wait({self._pump}, timeout=self.interval)
             if not self._pump.cancelled():
                 await self._pump
         finally:

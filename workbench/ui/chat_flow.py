@@ -3,12 +3,16 @@
 Nothing is kept here between events but the running answer of each browser tab (`Session`): the page holds
 the open conversation's id, the database holds the rest, so a reload or a new server changes nothing.
 An answer stops when its tab leaves the conversation.
+
+Steps are generators. Whoever iterates one asks for the next view when the last is on its way to the
+browser, which is how a step knows that nothing of it can arrive after what follows it.
 """
 
+import asyncio
 import time
-from collections.abc import AsyncGenerator, Callable, Sequence
-from contextlib import aclosing
-from dataclasses import dataclass
+from collections.abc import AsyncGenerator, AsyncIterator, Callable, Sequence
+from contextlib import aclosing, asynccontextmanager
+from dataclasses import dataclass, field
 from typing import Literal
 
 from workbench.errors import BadRequestError
@@ -25,19 +29,35 @@ Message = tuple[Literal["user", "assistant"], list[Block]]
 
 @dataclass(slots=True)
 class Session:
-    """One browser tab."""
+    """One browser tab, whose page shows one step at a time."""
 
     running: PacedEvents | None = None
+    _page: asyncio.Lock = field(default_factory=asyncio.Lock)
+    _coming: int = 0
 
     def stop(self) -> None:
         """End the running answer; what has been written stays."""
         if self.running:
             self.running.stop()
 
-    def leave(self) -> None:
-        """End the running answer and show no more of it: another conversation is open now."""
+    @asynccontextmanager
+    async def page(self) -> AsyncIterator[None]:
+        """Hold the page, after the step that holds it: its answer is stopped, and its last view is out."""
+        self._coming += 1
         self.stop()
-        self.running = None
+        try:
+            await self._page.acquire()
+        finally:
+            self._coming -= 1
+        try:
+            yield
+        finally:
+            self._page.release()
+
+    @property
+    def left(self) -> bool:
+        """Whether another step waits for the page, so that the one that holds it should end."""
+        return self._coming > 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,9 +93,12 @@ class ChatFlow:
     workbench: Workbench
     clock: Callable[[], float] = time.monotonic
 
-    async def open(self, session: Session, wanted: str) -> ChatView:
+    async def open(self, session: Session, wanted: str) -> AsyncGenerator[ChatView]:
         """Show the conversation with this id, or a new one where there is none."""
-        session.leave()
+        async with session.page():
+            yield await self._opened(wanted)
+
+    async def _opened(self, wanted: str) -> ChatView:
         known = {view.id: view for view in await self.workbench.conversations()}
         conversation = known.get(int(wanted)) if wanted.isdecimal() else None
         if conversation is None:
@@ -90,11 +113,13 @@ class ChatFlow:
             system=next((view.content for view in stored if view.role == "system"), ""),
         )
 
-    async def refresh(self, session: Session, current: str) -> ChatView:
+    async def refresh(self, session: Session, current: str) -> AsyncGenerator[ChatView]:
         """The list after a change to it; a new chat where the open conversation is gone."""
         if current and all(str(view.id) != current for view in await self.workbench.conversations()):
-            return await self.open(session, "")
-        return ChatView(conversations=await self._list(int(current) if current else None))
+            async with session.page():
+                yield await self._opened("")
+        else:
+            yield ChatView(conversations=await self._list(int(current) if current else None))
 
     async def send(self, session: Session, turn: Turn) -> AsyncGenerator[ChatView]:
         """One turn.
@@ -104,8 +129,13 @@ class ChatFlow:
            box if the text was at fault.
         3. A stopped turn keeps what was written.
         4. Otherwise the page ends with what the database keeps.
+        5. A turn whose tab leaves is stopped likewise, and shows nothing more.
         """
-        session.leave()
+        async with session.page(), aclosing(self._answered(session, turn)) as views:
+            async for view in views:
+                yield view
+
+    async def _answered(self, session: Session, turn: Turn) -> AsyncGenerator[ChatView]:
         answer = Answer(turn.model or "", self.clock())
         shown: list[Message] = [("user", [("html", render.user_text(turn.text))])]
         conversation, known = turn.conversation, 0
@@ -132,12 +162,16 @@ class ChatFlow:
             )
         )
         session.running = events
-        yield ChatView(
+        begun = ChatView(
             messages=[*shown, _growing(answer, answer.started_at)],
             text="",
             conversation=str(conversation),
             conversations=await self._list(conversation),
         )
+        if session.left:
+            events.stop()  # 5, before there was anything to stop
+        else:
+            yield begun
         failure: Exception | None = None
         untitled = known == 0  # the service names a conversation by its first turn
         try:
@@ -145,7 +179,7 @@ class ChatFlow:
                 async for batch in batches:
                     for event in batch:
                         answer.add(event, self.clock())
-                    if session.running is events:
+                    if not session.left:
                         titled = await self._list(conversation) if batch and untitled else None
                         untitled = untitled and not batch
                         yield ChatView(
@@ -153,13 +187,13 @@ class ChatFlow:
                         )
         except Exception as error:
             failure = error
-        if session.running is not events:
-            return
         session.running = None
         try:
-            yield await self._ended(turn, conversation, shown, known, answer, failure)
+            ended = await self._ended(turn, conversation, shown, known, answer, failure)
         except Exception as error:  # its conversation was deleted meanwhile, or the database is gone
-            yield ChatView(messages=[*shown, _failed(answer, failure or error)])
+            ended = ChatView(messages=[*shown, _failed(answer, failure or error)])
+        if not session.left:
+            yield ended
 
     async def _ended(
         self,

@@ -1,6 +1,8 @@
 """The Chat page: conversations on the left, the chat in the middle, its settings on the right."""
 
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncGenerator, AsyncIterator, Callable, Sequence
+from contextlib import aclosing
+from functools import wraps
 from typing import Any
 
 import gradio as gr
@@ -13,6 +15,9 @@ from workbench.ui.live import panel
 from workbench.ui.parameters import PARAMETERS
 from workbench.ui.render import chat as render
 from workbench.ui.render.parts import SERVABLE
+
+Views = AsyncGenerator[ChatView]
+Listener = Callable[..., AsyncIterator[Any]]
 
 GREETING = """<div class="greeting"><h2>Pick a model and say something</h2>
 <p>Switch models whenever you like, even within a conversation: the processes that run them stay warm.</p>
@@ -90,27 +95,32 @@ def build(workbench: Workbench, act: Act, page: gr.Blocks) -> None:
     shown = [chat, message, conversation, conversations, model, system]
     outputs = Outputs()
 
-    async def send_turn(tab: Session, text: str, *rest: Any) -> AsyncIterator[tuple[Any, ...]]:
+    @shows(outputs)
+    def send_turn(tab: Session, text: str, *rest: Any) -> Views:
         name, current, prompt, *values = rest
-        turn = Turn(text, name, int(current) if current else None, prompt, values)
-        async for view in flow.send(tab, turn):
-            yield outputs(view)
+        return flow.send(tab, Turn(text, name, int(current) if current else None, prompt, values))
 
-    async def open_conversation(tab: Session, event: gr.EventData) -> tuple[Any, ...]:
-        return outputs(await flow.open(tab, str(event._data or "")))
+    @shows(outputs)
+    def open_conversation(tab: Session, event: gr.EventData) -> Views:
+        return flow.open(tab, str(event._data or ""))
 
-    async def new_conversation(tab: Session) -> tuple[Any, ...]:
-        return outputs(await flow.open(tab, ""))
+    @shows(outputs)
+    def new_conversation(tab: Session) -> Views:
+        return flow.open(tab, "")
 
-    async def refresh_list(tab: Session, current: str) -> tuple[Any, ...]:
-        return outputs(await flow.refresh(tab, current or ""))
+    @shows(outputs)
+    def refresh_list(tab: Session, current: str) -> Views:
+        return flow.refresh(tab, current or "")
 
-    async def arrive(tab: Session, wanted: str) -> tuple[Any, ...]:
-        view = await flow.open(tab, wanted or "")
+    def with_models(view: ChatView) -> tuple[Any, ...]:
         models = workbench.models
         name = view.model or _first_choice(models)
         picker = gr.Dropdown(choices=render.model_choices(models), value=name)
         return (*outputs(view)[:4], picker, view.system, render.model_note(_find(models, name)))
+
+    @shows(with_models)
+    def arrive(tab: Session, wanted: str) -> Views:
+        return flow.open(tab, wanted or "")
 
     def update_models(name: str | None) -> tuple[Any, str]:
         models = workbench.models
@@ -136,19 +146,36 @@ def build(workbench: Workbench, act: Act, page: gr.Blocks) -> None:
         js="(...inputs) => workbench.answerBegins(inputs)",
         **PRIVATE,
     )
-    ended = "id => workbench.answerEnds(id)"
-    sending.then(fn=None, inputs=[conversation], js=ended)
+    sending.then(fn=None, inputs=[conversation], js="id => workbench.answerEnds(id)")
     stop.click(stop_answer, [session], **PRIVATE)
     for trigger, handler, inputs in (
         (conversations.open, open_conversation, [session]),
         (conversations.refresh, refresh_list, [session, conversation]),
         (new_chat.click, new_conversation, [session]),
     ):
-        # Cancelled, or a late update of the answer could replace the conversation that is opened.
-        opening = trigger(handler, inputs, shown, cancels=[sending], **PRIVATE)
-        opening.then(fn=None, inputs=[conversation], js=ended)
+        trigger(handler, inputs, shown, **PRIVATE).then(fn=None, inputs=[conversation], js=opened)
     warming.residency(update_models, [model], [model, note], **PRIVATE)
     model.change(describe, [model], [note], **PRIVATE)
+
+
+def shows(update: Callable[[ChatView], tuple[Any, ...]]) -> Callable[[Callable[..., Views]], Listener]:
+    """Make a step of the chat a listener that sends each view as an update of its outputs.
+
+    No use of Gradio's `cancels` to end an answer whose tab leaves: the browser asks for it after the next
+    conversation has come, too late to keep the answer from overwriting it. See `Session.page` instead.
+    """
+
+    def decorate(step: Callable[..., Views]) -> Listener:
+        @wraps(step)
+        async def listener(*inputs: Any) -> AsyncIterator[Any]:
+            async with aclosing(step(*inputs)) as views:
+                async for view in views:
+                    yield update(view)
+            yield gr.skip()  # Gradio repeats the last update at the end, which may be after the next step
+
+        return listener
+
+    return decorate
 
 
 class Outputs:

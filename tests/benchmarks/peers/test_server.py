@@ -1,0 +1,63 @@
+import contextlib
+import sys
+
+import psutil
+import pytest
+
+from benchmarks.peers import server
+from benchmarks.peers.server import free_port, started
+
+# A server with a child of its own that outlives it, as engines may.
+SERVER = """
+import subprocess, sys
+subprocess.Popen([sys.executable, "-c", "import signal; signal.pause()"])
+from http.server import ThreadingHTTPServer, SimpleHTTPRequestHandler
+ThreadingHTTPServer(("127.0.0.1", int(sys.argv[1])), SimpleHTTPRequestHandler).serve_forever()
+"""
+
+
+@pytest.fixture(autouse=True)
+def cache(tmp_path, monkeypatch):
+    monkeypatch.setattr(server, "CACHE", tmp_path)
+    return tmp_path
+
+
+def still_running(processes: list[psutil.Process]) -> list[psutil.Process]:
+    """Those that run 10 seconds later; one that ended may stay as a zombie where nobody collects it."""
+    alive = psutil.wait_procs(processes, timeout=10)[1]
+    return [process for process in alive if process.status() != psutil.STATUS_ZOMBIE]
+
+
+def serving(port: int, **options: float):
+    return started("peer", [sys.executable, "-c", SERVER, str(port)], port, "/", **options)
+
+
+def test_it_serves_and_leaves_no_process_behind(cache):
+    with serving(free_port()) as client:
+        assert client.get("/").is_success
+        processes = psutil.Process().children(recursive=True)
+        assert len(processes) == 2
+    assert not still_running(processes)
+    assert (cache / "logs" / "peer.log").exists()
+
+
+def test_its_processes_end_when_the_measurement_fails():
+    with contextlib.suppress(ZeroDivisionError), serving(free_port()):
+        processes = psutil.Process().children(recursive=True)
+        raise ZeroDivisionError
+    assert not still_running(processes)
+
+
+def test_a_server_that_ends_shows_the_end_of_its_log():
+    command = [sys.executable, "-c", "print('no such model'); raise SystemExit(3)"]
+    with pytest.raises(RuntimeError, match=r"exit code 3(.|\n)*no such model"):  # noqa: SIM117
+        with started("peer", command, free_port(), "/"):
+            pass
+
+
+def test_a_server_that_never_answers_is_given_up():
+    command = [sys.executable, "-c", "import signal; signal.pause()"]
+    with pytest.raises(RuntimeError, match="did not serve within 1 s"):  # noqa: SIM117
+        with started("peer", command, free_port(), "/", start_timeout_s=1):
+            pass
+    assert not psutil.Process().children()

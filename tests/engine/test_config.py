@@ -1,0 +1,44 @@
+"""Engine arguments that only GPUs get; no engine is started."""
+
+import importlib.util
+from dataclasses import replace
+
+import pytest
+from vllm.engine.arg_utils import AsyncEngineArgs
+from vllm.utils.import_utils import resolve_obj_by_qualname
+from vllm.v1.worker.gpu_worker import Worker
+
+from workbench.engine import config
+from workbench.engine.spec import ModelSpec
+
+SPEC = ModelSpec("a", "/models/a", 1, 1, 0)
+
+
+def test_the_cpu_gets_none():
+    assert config._gpu_arguments(SPEC) == {}
+
+
+def test_a_model_that_sleeps_has_a_worker_for_it():
+    arguments = config._gpu_arguments(replace(SPEC, sleeps=True))
+    assert issubclass(resolve_obj_by_qualname(arguments["worker_cls"]), Worker)
+    assert AsyncEngineArgs(model="a", **arguments).enable_sleep_mode
+
+
+def test_graphs_are_captured_for_few_sizes_unless_eager():
+    spec = replace(SPEC, cuda_graph_sizes=(1, 8))
+    assert config._gpu_arguments(spec) == {}
+    arguments = config._gpu_arguments(replace(spec, eager=False))
+    assert AsyncEngineArgs(model="a", **arguments).cudagraph_capture_sizes == [1, 8]
+
+
+@pytest.mark.parametrize(
+    ("installed", "expected"),
+    [
+        ([], "auto"),
+        (["fastsafetensors"], "fastsafetensors"),
+        ([*config.FAST_FORMATS], config.FAST_FORMATS[0]),
+    ],
+)
+def test_the_fastest_reader_that_is_installed_is_taken(monkeypatch, installed, expected):
+    monkeypatch.setattr(importlib.util, "find_spec", lambda name: name if name in installed else None)
+    assert config.fast_load_format() == expected

@@ -1,0 +1,147 @@
+"""One load's part in the prepared weights: found and mapped, or else written once the model serves."""
+
+import logging
+import threading
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+from torch import Tensor, nn
+from vllm.config import VllmConfig
+
+from workbench.engine.fingerprint import Source
+from workbench.engine.prepared import Entry, PreparedStore
+from workbench.engine.shaping import shaping
+
+log = logging.getLogger(__name__)
+
+QUIET_S = 0.25
+"""An engine that had nothing to do for so long is taken for idle."""
+JOIN_S = 0.5
+
+
+class Preparation:
+    """The prepared weights of the model that is being loaded.
+
+    Made before the load looks at the model's files, so that what it reads can't be newer than what it says.
+    """
+
+    def __init__(self, store: PreparedStore, vllm_config: VllmConfig, verified: set[Path]) -> None:
+        """Args:
+        store: where prepared weights are kept.
+        vllm_config: of the engine that loads.
+        verified: entries that this process has read in full; added to.
+        """
+        self._store = store
+        self._verified = verified
+        self._source = Source.look(Path(vllm_config.model_config.model))
+        self._shape = shaping(vllm_config)
+        self._entry: Entry | None = store.find(self._source, self._shape)
+        self._unprepared: dict[str, Tensor] = {}
+        self._thread: threading.Thread | None = None
+        self._stopped = threading.Event()
+
+    @classmethod
+    def of(
+        cls, store: PreparedStore | None, vllm_config: VllmConfig, verified: set[Path]
+    ) -> "Preparation | None":
+        """The preparation of a model whose weights can be kept; None for others.
+
+        Quantized weights come with state of their kernels that is in no tensor.
+        """
+        if store is None or vllm_config.model_config.quantization is not None:
+            return None
+        try:
+            return cls(store, vllm_config, verified)
+        except OSError as error:
+            log.info("weights are not prepared: %s", error)
+            return None
+
+    def map_into(self, model: nn.Module) -> bool:
+        """Give the model its weights from the prepared file, if there is one that fits.
+
+        On the CPU they stay where they are, in the page cache; to a device they are copied.
+        """
+        expected = stored_tensors(model)
+        tensors = self._store.map(self._entry, expected) if self._entry else None
+        if tensors is None:
+            self._entry = None
+            return False
+        for name, tensor in expected.items():
+            if tensor.device.type == "cpu":
+                tensor.data = tensors[name]
+            else:
+                tensor.data.copy_(tensors[name])
+        return True
+
+    def keep(self, model: nn.Module) -> None:
+        """Remember the weights of a plain load, to be written; before anything processes them further."""
+        self._unprepared = {name: tensor.data for name, tensor in stored_tensors(model).items()}
+
+    @property
+    def due(self) -> bool:
+        """Whether there is anything to write, or to read in full for the first time in this process."""
+        return bool(self._unprepared) or (self._entry is not None and self._entry.path not in self._verified)
+
+    @property
+    def running(self) -> bool:
+        """Whether the background work has begun and not ended."""
+        return self._thread is not None and self._thread.is_alive()
+
+    def start(self, idle_since: Callable[[], float | None], on_damaged: Callable[[], None]) -> None:
+        """Do what is due in a thread, while the engine is idle.
+
+        Args:
+            idle_since: monotonic time since when the engine has nothing to do; None while it has.
+            on_damaged: told that the weights that serve were damaged on the disk.
+        """
+
+        def go_on() -> bool:
+            while not self._stopped.is_set():
+                since = idle_since()
+                if since is not None and time.monotonic() - since >= QUIET_S:
+                    return True
+                self._stopped.wait(QUIET_S / 2)
+            return False
+
+        self._thread = threading.Thread(
+            target=self._work, args=(go_on, on_damaged), name="prepare", daemon=True
+        )
+        self._thread.start()
+
+    def _work(self, go_on: Callable[[], bool], on_damaged: Callable[[], None]) -> None:
+        if self._entry is None:
+            self._store.prepare(self._source, self._shape, self._unprepared, go_on)
+            self._unprepared = {}
+        elif not self._store.verify(self._entry, go_on):
+            on_damaged()
+        elif not self._stopped.is_set():
+            self._verified.add(self._entry.path)
+
+    def stop(self) -> None:
+        """Give up what is not done yet: the model goes."""
+        self._stopped.set()
+        if self._thread is not None:
+            self._thread.join(JOIN_S)  # longer only if it waits for the disk; it then ends by itself
+
+
+def files_of_load(store: PreparedStore, vllm_config: VllmConfig) -> list[Path]:
+    """The files that a load of this model would read now: its prepared weights, or its own.
+
+    Raises:
+        OSError: the model's folder can't be read.
+    """
+    source = Source.look(Path(vllm_config.model_config.model))
+    entry = store.find(source, shaping(vllm_config))
+    return [entry.path] if entry else sorted(source.folder.glob("*.safetensors"))
+
+
+def stored_tensors(model: nn.Module) -> dict[str, Tensor]:
+    """Parameters and persistent buffers of a model by name; of tied ones the first name only."""
+    found: dict[str, Tensor] = {}
+    seen: set[int] = set()
+    for name, tensor in model.state_dict(keep_vars=True).items():
+        if isinstance(tensor, Tensor) and id(tensor) not in seen:
+            seen.add(id(tensor))
+            found[name] = tensor
+    return found

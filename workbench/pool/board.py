@@ -1,0 +1,124 @@
+"""The pool while one plan is made: what earlier waiters took is gone for later ones."""
+
+from workbench.pool.snapshot import Progress
+from workbench.pool.view import DeviceView, Load, PoolView, RunnerView, Sleep, SleepLevel, WaiterView
+
+
+class Board:
+    """A view that changes with each decision, and the decisions so far."""
+
+    def __init__(self, view: PoolView) -> None:
+        self.view = view
+        self.devices = {device.id: device for device in view.devices}
+        self.runners = {runner.model: runner for runner in view.runners}
+        self.free = {device.id: device.budget_bytes for device in view.devices}
+        self.free_host = {device.id: device.host_budget_bytes for device in view.devices}
+        self.coming_bytes = dict.fromkeys(self.free, 0)
+        """Bytes that models on their way out, or falling asleep, will give back."""
+        self.coming_host = dict.fromkeys(self.free, 0)
+        self.coming_workers = dict.fromkeys(self.free, 0)
+        """Workers that will be warm by themselves: they start, or give a model back."""
+        for runner in view.runners:
+            self.free[runner.device] -= runner.device_bytes
+            self.free_host[runner.device] -= runner.host_bytes
+            if runner.state in ("unloading", "sleeping"):
+                self.coming_bytes[runner.device] += runner.device_bytes
+            if runner.state == "unloading":
+                self.coming_host[runner.device] += runner.host_bytes
+                self.coming_workers[runner.device] += 1
+        self.warm: dict[str, list[str]] = {device.id: [] for device in view.devices}
+        self.worker_count = dict.fromkeys(self.free, 0)
+        for worker in view.workers:
+            self.worker_count[worker.device] += 1
+            if worker.state == "warm":
+                self.warm[worker.device].append(worker.id)
+            elif worker.state == "coming":
+                self.coming_workers[worker.device] += 1
+        self.asked_for = {waiter.model for waiter in view.waiters}
+        self.closed: set[str] = set()
+        """Models that take no newcomers, because an older request waits for their place."""
+        self.granted: set[str] = set()
+        self.held: set[str] = set()
+        """Models asleep that an earlier request waits for."""
+        self.grants: list[int] = []
+        self.loads: list[Load] = []
+        self.wakes: list[str] = []
+        self.sleeps: dict[str, Sleep] = {}
+        self.evictions: dict[str, str] = {}
+        self.pins: list[str] = []
+        self.starts: list[str] = []
+        self.refusals: dict[int, str] = {}
+        self.progress: dict[int, Progress] = {}
+
+    # Questions.
+
+    def aged(self, waiter: WaiterView) -> bool:
+        """Whether the request has waited so long that others must give way."""
+        return self.view.now - waiter.since >= self.view.fairness_wait
+
+    def settled(self, runner: RunnerView) -> bool:
+        """Whether nothing is in flight on the model, and nothing is planned for it yet."""
+        planned = runner.model in self.evictions or runner.model in self.sleeps or runner.model in self.wakes
+        wanted = runner.model in self.granted or runner.model in self.held
+        return not (runner.in_flight or planned or wanted)
+
+    def evictable(self, device: str, waiter: WaiterView) -> list[RunnerView]:
+        """Idle models on the device that may go for this waiter, least recently used first."""
+        return self._least_recently_used(device, "serving", waiter)
+
+    def sleepers(self, device: str, waiter: WaiterView) -> list[RunnerView]:
+        """Models asleep whose workers may be taken for this waiter, least recently used first."""
+        return self._least_recently_used(device, "asleep", waiter)
+
+    def _least_recently_used(self, device: str, state: str, waiter: WaiterView) -> list[RunnerView]:
+        found = [
+            runner
+            for runner in self.view.runners
+            if runner.device == device
+            and runner.state == state
+            and self.settled(runner)
+            and (runner.model not in self.asked_for or self.aged(waiter))
+        ]
+        return sorted(found, key=lambda runner: runner.last_used)
+
+    def has_worker(self, device: DeviceView) -> bool:
+        """Whether a worker is warm, will be by itself, or may be started."""
+        return bool(
+            self.warm[device.id]
+            or self.coming_workers[device.id]
+            or self.worker_count[device.id] < device.max_workers
+        )
+
+    # Decisions.
+
+    def start_worker(self, device: DeviceView) -> bool:
+        """Plan one more worker, if the device may have one."""
+        if self.worker_count[device.id] >= device.max_workers:
+            return False
+        self.worker_count[device.id] += 1
+        self.starts.append(device.id)
+        return True
+
+    def evict(self, runner: RunnerView, for_model: str) -> None:
+        """Plan to unload a model; its worker will be warm again."""
+        self.evictions[runner.model] = for_model
+        self.closed.add(runner.model)
+        self.coming_bytes[runner.device] += runner.device_bytes
+        self.coming_host[runner.device] += runner.host_bytes
+        self.coming_workers[runner.device] += 1
+
+    def put_to_sleep(self, runner: RunnerView, for_model: str) -> None:
+        """Plan to put a model to sleep, at level 1 if there is host memory for its weights."""
+        level: SleepLevel = 1 if self.claim_host_memory(runner) else 2
+        self.sleeps[runner.model] = Sleep(runner.model, level, for_model)
+        self.closed.add(runner.model)
+        self.coming_bytes[runner.device] += runner.device_bytes
+
+    def claim_host_memory(self, runner: RunnerView) -> bool:
+        """Whether the model has host memory for its weights, or gets it now."""
+        if runner.host_bytes:
+            return True
+        if runner.sleep_bytes > self.free_host[runner.device]:
+            return False
+        self.free_host[runner.device] -= runner.sleep_bytes
+        return True
