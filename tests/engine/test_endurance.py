@@ -54,7 +54,7 @@ class Usage:
                 yield f"{now.total()} {what} instead of {then.total()}, more of {dict(now - then)}"
 
 
-@pytest.mark.timeout(300)
+@pytest.mark.timeout(600)
 async def test_fifty_switches_leave_everything_as_it_was(tmp_path):
     async with start_workbench(tmp_path, memory_budget=100 << 20) as workbench:
         await asyncio.gather(

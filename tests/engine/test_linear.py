@@ -11,7 +11,7 @@ from workbench.engine import linear
 @pytest.mark.parametrize("with_bias", [False, True])
 def test_widened_products_are_those_of_float32_rounded_once(rows, with_bias, monkeypatch):
     monkeypatch.setattr(linear, "is_widened", lambda dtype: dtype is torch.bfloat16)
-    monkeypatch.setattr(linear, "BLOCK_BYTES", 4 * 48 * 7)  # seven rows of weights: the last block is not full
+    monkeypatch.setattr(linear, "BLOCK_BYTES", 4 * 48 * 7)  # seven rows: the last block is not full
     torch.manual_seed(0)
     x, weight, bias = torch.randn(2, rows, 48), torch.randn(100, 48), torch.randn(100) if with_bias else None
     narrow = [tensor if tensor is None else tensor.bfloat16() for tensor in (x, weight, bias)]
