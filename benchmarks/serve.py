@@ -16,12 +16,11 @@ the same client can load both.
 """
 
 import asyncio
-import contextlib
 import itertools
 import os
 import statistics
 import tempfile
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -117,39 +116,23 @@ def _cpu_s(processes: Sequence[psutil.Process]) -> float:
     return sum(times.user + times.system for times in (process.cpu_times() for process in processes))
 
 
-@contextlib.asynccontextmanager
-async def contest(subject: Subject) -> AsyncIterator[Contest]:
-    """Both sides, warm and at rest."""
+async def measure(subject: Subject, vllm_url: str, rounds: int) -> list[dict[int, Turn]]:
+    """For each round, a turn at each number of streams; a round before them warms both sides up."""
     with tempfile.TemporaryDirectory(ignore_cleanup_errors=True) as data:
         async with Workbench(
-            data_dir=Path(data),
-            model_roots=(subject.folder.parent,),
-            kv_cache_bytes=subject.kv_cache_bytes,
+            data_dir=Path(data), model_roots=(subject.folder.parent,), kv_cache_bytes=subject.kv_cache_bytes
         ) as workbench:
             await workbench.add_local_model(subject.folder, subject.name)
             await workbench.warm_engine()
             await workbench.load(subject.name)
-            await until(
-                lambda: all(worker.state in ("serving", "warm") for worker in workbench.pool().workers)
-            )
-            server = vllm_server(subject.folder, subject.kv_cache_bytes, CONTEXT_LENGTH)
-            client = await asyncio.to_thread(server.__enter__)
-            try:
-                async with VllmLoad(str(client.base_url)) as load:
-                    yield Contest(subject, workbench, load)
-            finally:
-                await asyncio.to_thread(server.__exit__, None, None, None)
-
-
-async def measure(subject: Subject, rounds: int) -> list[dict[int, Turn]]:
-    """For each round, a turn at each number of streams; an earlier round warms both sides up."""
-    async with contest(subject) as both:
-        for streams in STREAMS:
-            await both.turn(streams, vllm_first=False)
-        return [
-            {streams: await both.turn(streams, vllm_first=bool(number % 2)) for streams in STREAMS}
-            for number in range(rounds)
-        ]
+            await until(lambda: all(worker.state != "starting" for worker in workbench.pool().workers))
+            async with VllmLoad(vllm_url) as vllm:
+                contest = Contest(subject, workbench, vllm)
+                played = [
+                    {streams: await contest.turn(streams, bool(number % 2)) for streams in STREAMS}
+                    for number in range(rounds + 1)
+                ]
+    return played[1:]
 
 
 def figures_of(prefix: str, rounds: Sequence[dict[int, Turn]]) -> Figures:
@@ -191,7 +174,9 @@ def main() -> None:
     }
     figures: Figures = {}
     for prefix, subject in subjects.items():
-        figures |= figures_of(prefix, asyncio.run(measure(subject, options.rounds)))
+        with vllm_server(subject.folder, subject.kv_cache_bytes, CONTEXT_LENGTH) as client:
+            rounds = asyncio.run(measure(subject, str(client.base_url), options.rounds))
+        figures |= figures_of(prefix, rounds)
     publish(figures, options.json)
 
 

@@ -1,92 +1,101 @@
 """What a switch of model costs, from the request to its first token.
 
-Alternates two demo models of different architecture (Llama and Qwen3) through the service call, under a
-budget that holds only one of them, so that every request pays an eviction and a load. In the same run, a
-fresh stock vLLM server is started on the same models with the same flags, to its first token.
+Two models of a size take turns through the service call, under a budget that holds only one, so that every
+request pays an eviction and a load: the demo models adder (Llama) and storyteller (Qwen3) as `tiny`, two
+Llamas with a billion random parameters (2.0 GB each, made on first use) as `large`. In the same run a fresh
+stock vLLM server is started on the same models with the same flags, to its first token; with `--with-peers`
+also `transformers serve` and llama-cpp-python's server switch between the same models, in environments of
+their own that are made on first use. Each peer is sent HTTP requests; Workbench has no HTTP API yet.
+
+`large_eta` is the bandwidth at which a switch moves the weights, as a share of the machine's copy bandwidth.
 """
 
 import asyncio
+import dataclasses
 import statistics
-import tempfile
-import time
 from pathlib import Path
 
-from benchmarks.report import Figures, parser, publish, spread
+from benchmarks.copy_bandwidth import warm_copy_bytes_per_s
+from benchmarks.peers.measure import Question, measure_peers
+from benchmarks.random_models import random_model
+from benchmarks.report import Figures, parser, publish
+from benchmarks.switching import Pair, eta, measure
 from benchmarks.vllm_server import cold_first_token_s
-from workbench.service import Finished, SamplingOptions, Token, Workbench
 from workbench.telemetry.logs import configure_logs
 
 DEMO = Path("data/demo")
-QUESTIONS = {"adder": "38 + 47", "storyteller": "Tell me a story about a fox"}
-KV_CACHE_BYTES = 64 << 20
 CONTEXT_LENGTH = 1024
-BUDGET_BYTES = 100 << 20
-GREEDY = SamplingOptions(temperature=0, max_tokens=16)
-DISCARDED = 2
+MAX_TOKENS = 16
 
 
-async def first_token_s(workbench: Workbench, model: str) -> tuple[float, str, float]:
-    """(seconds to the first token, whole answer, seconds of the switch) of one request."""
-    began, first, text = time.perf_counter(), None, ""
-    async for event in workbench.chat(model, QUESTIONS[model], options=GREEDY):
-        if isinstance(event, Token):
-            first = first or time.perf_counter() - began
-            text += event.text
-        elif isinstance(event, Finished):
-            switch_s = event.stats.switch_s
-    assert first is not None
-    return first, text, switch_s
+def tiny() -> Pair:
+    """The demo models."""
+    return Pair(
+        "tiny",
+        (DEMO / "adder", DEMO / "storyteller"),
+        ("38 + 47", "Tell me a story about a fox"),
+        kv_cache_bytes=64 << 20,
+        weight_bytes=4 << 20,
+        max_tokens=MAX_TOKENS,
+    )
 
 
-async def spare_is_warm(workbench: Workbench) -> None:
-    """Wait for the worker that is started when the first model takes the first one."""
-    while not any(worker.state == "warm" for worker in workbench.pool().workers):  # noqa: ASYNC110
-        await asyncio.sleep(0.1)
+def large() -> Pair:
+    """Two models of a billion parameters."""
+    models = random_model("large", 1), random_model("large", 2)
+    return Pair(
+        "large",
+        models,
+        ("Why is the sky blue?", "How do birds fly?"),
+        kv_cache_bytes=256 << 20,
+        weight_bytes=(models[0] / "model.safetensors").stat().st_size,
+        max_tokens=MAX_TOKENS,
+    )
 
 
-async def measure_switches(count: int) -> Figures:
-    """Figures of `count` switches, and of the same requests without one."""
-    with tempfile.TemporaryDirectory(ignore_cleanup_errors=True) as data:
-        async with Workbench(data_dir=Path(data), memory_budget=BUDGET_BYTES) as workbench:
-            await workbench.warm_engine()
-            switches, warm, answers = [], [], {}
-            for number in range(count + DISCARDED):
-                if number == DISCARDED:
-                    await spare_is_warm(workbench)
-                model = list(QUESTIONS)[number % 2]
-                seconds, text, switch_s = await first_token_s(workbench, model)
-                if not switch_s or answers.setdefault(model, text) != text:
-                    raise RuntimeError(f"Request {number} paid no switch, or {model} answered differently.")
-                again, _, switch_s = await first_token_s(workbench, model)
-                if switch_s:
-                    raise RuntimeError(f"{model} was switched out while nobody else asked.")
-                if number >= DISCARDED:
-                    switches.append(seconds)
-                    warm.append(again)
-            swaps = workbench.catalog.recent_swaps(count)
-    phases = ("wait_s", "configure_s", "create_s", "weights_s", "kv_cache_s", "attach_s")
-    medians: Figures = {
-        f"phase_{phase}": round(statistics.median(getattr(swap, phase) for swap in swaps), 4)
-        for phase in phases
+def cold_starts(pair: Pair, count: int) -> Figures:
+    """Seconds to the first token of a fresh stock vLLM server on the models of a pair, in turn."""
+    seconds = [
+        cold_first_token_s(pair.models[n % 2], pair.kv_cache_bytes, CONTEXT_LENGTH, pair.prompts[n % 2])
+        for n in range(max(1, count))
+    ]
+    return {
+        f"vllm_serve_cold_{pair.name}_s": round(statistics.median(seconds), 3),
+        f"vllm_serve_cold_{pair.name}_all_s": [round(value, 3) for value in seconds],
     }
-    return spread("tiny", switches) | {"warm_ttft_s": round(statistics.median(warm), 4)} | medians
 
 
 def main() -> None:
     """Measure and print."""
     arguments = parser(__doc__)
-    arguments.add_argument("--switches", type=int, default=20, help=f"measured, after {DISCARDED} discarded")
-    arguments.add_argument("--cold-starts", type=int, default=2, help="of the stock vLLM server; at least 2")
+    arguments.add_argument(
+        "--switches", type=int, default=20, help="measured, of the tiny models; half as many large"
+    )
+    arguments.add_argument(
+        "--cold-starts", type=int, default=2, help="of the stock vLLM server, for each size; at least 1"
+    )
+    arguments.add_argument("--sizes", default="tiny,large", help="split by ','")
+    arguments.add_argument(
+        "--with-peers", action="store_true", help="transformers serve and llama-cpp-python too"
+    )
+    arguments.add_argument("--device", default="auto", choices=("auto", "cpu", "cuda"))
     options = arguments.parse_args()
     configure_logs("warning", as_json=False)  # to standard error
-    figures = asyncio.run(measure_switches(options.switches))
-    cold = [
-        cold_first_token_s(DEMO / model, KV_CACHE_BYTES, CONTEXT_LENGTH, QUESTIONS[model])
-        for model in (list(QUESTIONS) * options.cold_starts)[: max(2, options.cold_starts)]
-    ]
-    figures["vllm_serve_cold_s"] = round(statistics.median(cold), 3)
-    figures["vllm_serve_cold_all_s"] = [round(seconds, 3) for seconds in cold]
-    figures["speedup"] = round(statistics.median(cold) / float(str(figures["tiny_p50_s"])), 1)
+    figures: Figures = {}
+    questions: dict[str, list[Question]] = {}
+    for name in options.sizes.split(","):
+        pair = dataclasses.replace({"tiny": tiny, "large": large}[name](), device=options.device)
+        count = options.switches if name == "tiny" else max(4, options.switches // 2)
+        measured, questions[name] = asyncio.run(measure(pair, count))
+        figures |= measured | cold_starts(pair, options.cold_starts)
+        cold, switch = figures[f"vllm_serve_cold_{name}_s"], figures[f"{name}_p50_s"]
+        figures[f"speedup_{name}"] = round(float(str(cold)) / float(str(switch)), 1)
+        if name == "large":
+            bandwidth = warm_copy_bytes_per_s()
+            figures["copy_gb_per_s"] = round(bandwidth / 1e9, 1)
+            figures["large_eta"] = eta(figures, pair, bandwidth)
+    if options.with_peers:
+        figures |= measure_peers(questions, CONTEXT_LENGTH, MAX_TOKENS)
     publish(figures, options.json)
 
 

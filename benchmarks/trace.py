@@ -5,11 +5,11 @@ played twice through the service, each request at its time whether or not earlie
 under the pool's own policy, which groups requests by model, and once under plain first come, first served
 (`benchmarks/first_come.py`).
 
-The trace is paced by what a switch is measured to cost first, one request at a time, so that serving it in
-order keeps a place busy switching for `SWITCHING_LOAD` of the time: on average it could just keep up, but
-not in bursts, while grouping needs about half as many switches. TTFT counts from a request's time in the
-trace. `serving_share` is the share of the time with any request there, waiting or being answered, in which
-at least one was being answered.
+The trace is paced by what requests are measured to cost first, one at a time: it lasts as long as serving
+its requests one after the other, in order, takes. So on average first come, first served could just keep up,
+but falls behind in every burst, while grouping needs about half as many switches and answers requests for
+one model together. TTFT counts from a request's time in the trace. `serving_share` is the share of the time
+with any request there, waiting or being answered, in which at least one was being answered.
 
 `best_order_mean_s` is the least mean TTFT of any order of loads, found with the whole trace known, for the
 measured mean costs and without what loads and answers cost one another (`benchmarks/best_order.py`).
@@ -34,7 +34,7 @@ from benchmarks.asking import TimedAnswer, pool_at_rest, timed_answer, until
 from benchmarks.best_order import best_waits
 from benchmarks.first_come import first_come
 from benchmarks.report import Figures, parser, percentile, publish
-from benchmarks.traces import Arrival, bursty_trace, misses_in_order, paced
+from benchmarks.traces import Arrival, bursty_trace, in_order_s, misses_in_order, paced
 from workbench.pool.policy import Plan, PoolView
 from workbench.service import SamplingOptions, Workbench
 from workbench.telemetry.logs import configure_logs
@@ -48,9 +48,8 @@ BUDGET_BYTES = 140 << 20
 """Holds PLACES of the models."""
 WORKERS = 3
 """One more than places, so that a model can be loaded while another is cleaned up after."""
-SWITCHING_LOAD = 0.8
 CALIBRATION_ROUNDS = 3
-GREEDY = SamplingOptions(temperature=0, max_tokens=32)
+GREEDY = SamplingOptions(temperature=0, max_tokens=16)
 ALL_SWAPS = 1_000_000
 
 
@@ -204,7 +203,8 @@ async def measure(requests: int, seed: int) -> Figures:
             await workbench.warm_engine()
             await until(lambda: workbench.pool().warm)
             costs = await calibrate(workbench)
-            trace = paced(bursty_trace(MODELS, requests, seed), PLACES, costs.switch_s, SWITCHING_LOAD)
+            trace = bursty_trace(MODELS, requests, seed)
+            trace = paced(trace, in_order_s(trace, PLACES, costs.switch_s, costs.service_s))
             grouped, switches, longest_load_s = await play_under(workbench, trace)
             workbench.use_policy(first_come)
             in_order, switches_in_order, _ = await play_under(workbench, trace)
@@ -213,6 +213,7 @@ async def measure(requests: int, seed: int) -> Figures:
         "requests": requests,
         "duration_s": round(trace[-1].at, 1),
         "switch_s": round(costs.switch_s, 4),
+        "service_s": round(statistics.mean(costs.service_s.values()), 4),
         "warm_ttft_s": round(costs.warm_ttft_s, 4),
         "misses_in_order": misses_in_order([arrival.model for arrival in trace], PLACES),
     }

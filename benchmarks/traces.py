@@ -7,7 +7,7 @@ until a trace is paced: a mean gap between requests is 1.
 
 import random
 from collections import OrderedDict
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 MEAN_BURST = 16
@@ -60,15 +60,21 @@ def misses_in_order(models: Sequence[str], slots: int) -> int:
     return misses
 
 
-def paced(trace: Sequence[Arrival], slots: int, switch_s: float, switching_load: float) -> list[Arrival]:
-    """The trace in seconds, such that serving it in order spends `switching_load` of it on switches.
+def in_order_s(
+    trace: Sequence[Arrival], slots: int, switch_s: float, service_s: Mapping[str, float]
+) -> float:
+    """Seconds to serve the requests of a trace one after the other.
 
     Args:
-        trace: of at least two different times.
+        trace: when they arrive does not matter.
         slots: models that fit at a time.
         switch_s: what one switch takes.
-        switching_load: share of the trace's duration; 1 is the most that serving in order can keep up with.
+        service_s: by model, what one answer takes.
     """
-    switching_s = misses_in_order([arrival.model for arrival in trace], slots) * switch_s
-    scale = switching_s / switching_load / (trace[-1].at - trace[0].at)
-    return [replace(arrival, at=arrival.at * scale) for arrival in trace]
+    models = [arrival.model for arrival in trace]
+    return misses_in_order(models, slots) * switch_s + sum(service_s[model] for model in models)
+
+
+def paced(trace: Sequence[Arrival], duration_s: float) -> list[Arrival]:
+    """The trace in seconds, from 0 to `duration_s`. It begins at 0 and has two different times at least."""
+    return [replace(arrival, at=arrival.at * duration_s / trace[-1].at) for arrival in trace]

@@ -1,6 +1,7 @@
 """A peer's HTTP server as a child process: started, waited for, asked, and ended with all its processes."""
 
 import contextlib
+import ctypes
 import os
 import signal
 import socket
@@ -17,6 +18,8 @@ from benchmarks.peers.chat import Answer, ask
 
 START_TIMEOUT_S = 300
 LOG_TAIL_LINES = 20
+PR_SET_PDEATHSIG = 1
+LIBC = ctypes.CDLL(None)
 QUIET = {"HF_HUB_OFFLINE": "1", "HF_HUB_DISABLE_TELEMETRY": "1", "DO_NOT_TRACK": "1"}
 
 
@@ -69,6 +72,7 @@ def started(
             stdout=output,
             stderr=subprocess.STDOUT,
             start_new_session=True,
+            # preexec_fn=_end_with_parent,
         )
     try:
         with httpx.Client(base_url=f"http://127.0.0.1:{port}", trust_env=False) as client:
@@ -78,6 +82,11 @@ def started(
             yield client
     finally:
         _end(process)
+
+
+def _end_with_parent() -> None:
+    """Runs in the child: the kernel ends it should the benchmark be killed, which runs no `finally`."""
+    LIBC.prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
 
 
 def _wait_until_ready(

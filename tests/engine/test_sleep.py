@@ -67,11 +67,13 @@ def test_weights_that_were_not_read_are_an_error(worker):
         worker.wake_up()
 
 
-def test_level_1_reads_nothing(worker):
+def test_level_1_reads_nothing_also_after_level_2(worker):
+    worker.sleep(2)
+    worker.wake_up()
     worker.reload_weights = None
     worker.sleep(1)
     worker.wake_up()
-    assert worker._backend.levels == [1]
+    assert worker._backend.levels == [2, 1]
 
 
 def test_sums_see_a_single_bit_also_through_a_transposed_view():

@@ -90,7 +90,7 @@ def test_vllm_uses_the_same_allocator(device):
 
 
 def test_weights_come_back_as_they_were_and_the_rest_does_not(device):
-    weights = [allocate(device, "weights", bytes([value]) * 3000) for value in (1, 2, 3)]
+    weights = [allocate(device, "weights", bytes([value]) * 9000) for value in (1, 2, 3)]
     state = allocate(device, "runtime", b"s" * 100)
     cache = allocate(device, "kv_cache", b"k" * 5000)
     backend = PinnedBackend()
@@ -98,7 +98,7 @@ def test_weights_come_back_as_they_were_and_the_rest_does_not(device):
         backend.suspend(1)
         assert device.mapped == set()
         backend.resume()
-        assert [device.content(address) for address in weights] == [bytes([v]) * 3000 for v in (1, 2, 3)]
+        assert [device.content(address) for address in weights] == [bytes([v]) * 9000 for v in (1, 2, 3)]
         assert device.content(state) == b"s" * 100
         assert device.content(cache) == bytes([LOST]) * 5000
     assert max(device.copies) <= 4096
@@ -121,6 +121,15 @@ def test_level_2_drops_the_weights_and_needs_no_host_memory(device, monkeypatch)
     backend = PinnedBackend()
     backend.suspend(2)
     backend.resume()
+    assert device.content(weights) == bytes([LOST]) * 1000
+
+
+def test_level_2_leaves_nothing_of_an_earlier_level_1(device):
+    weights = allocate(device, "weights", b"w" * 1000)
+    backend = PinnedBackend()
+    for level in (1, 2):
+        backend.suspend(level)
+        backend.resume()
     assert device.content(weights) == bytes([LOST]) * 1000
 
 

@@ -112,9 +112,16 @@ def test_7_a_sleeper_that_is_asked_for_keeps_its_worker_until_others_have_waited
 
 def test_7_a_sleeper_that_an_older_request_waits_for_keeps_its_worker():
     devices = [device(max_workers=2, host_budget=100)]
-    runners = [asleep("a"), serving("busy", 80, in_flight=1)]
+    runners = [asleep("a"), RunnerView("c", "cpu", "sleeping", 80)]
     waiters = [waiter(1, "a", waited=FAIRNESS + 2), waiter(2, "b", 10, waited=FAIRNESS + 1)]
     plan = decide(view(devices, taken("w1", "w2"), runners, waiters))
+    assert plan.evictions == {}
+
+
+def test_7_a_sleeper_that_is_being_woken_keeps_its_worker():
+    waiters = [waiter(1, "a", waited=FAIRNESS + 2), waiter(2, "b", 10, waited=FAIRNESS + 1)]
+    plan = decide(view([device(max_workers=1, host_budget=100)], taken("w1"), [asleep("a")], waiters))
+    assert plan.wakes == ("a",)
     assert plan.evictions == {}
 
 
@@ -131,6 +138,31 @@ def test_8_a_model_that_goes_ahead_now_is_not_put_to_sleep():
     plan = decide(view([device(host_budget=100)], taken("w1", "w2"), runners, waiters))
     assert plan.grants == (1,)
     assert plan.sleeps == ()
+
+
+def test_8_a_model_that_is_put_to_sleep_takes_no_newcomers():
+    waiters = [waiter(1, "b", waited=FAIRNESS + 1), waiter(2, "a")]
+    workers = [*taken("w1"), worker("w2")]
+    plan = decide(view([device(host_budget=100)], workers, [serving("a", 80)], waiters))
+    assert plan.sleeps == (Sleep("a", 1, "b"),)
+    assert plan.grants == ()
+    assert plan.progress[2].detail == "a gives way to another model first"
+
+
+def test_8_each_waiting_model_has_another_sleep_for_it():
+    runners = [serving("a", last_used=1), serving("b", last_used=2)]
+    workers = [*taken("w1", "w2"), worker("w3"), worker("w4")]
+    devices = [device(max_workers=4, host_budget=100)]
+    plan = decide(view(devices, workers, runners, [waiter(1, "c"), waiter(2, "d")]))
+    assert plan.sleeps == (Sleep("a", 1, "c"), Sleep("b", 1, "d"))
+
+
+def test_8_who_sleeps_already_is_not_waited_for():
+    runners = [serving("a"), serving("busy", in_flight=1)]
+    workers = [*taken("w1", "w2"), worker("w3")]
+    waiters = [waiter(1, "c", 50), waiter(2, "d", 90)]
+    plan = decide(view([device(host_budget=100)], workers, runners, waiters))
+    assert plan.progress[2].detail.startswith("Waiting for busy to finish answering")
 
 
 def test_8_nothing_sleeps_in_vain():
@@ -179,7 +211,7 @@ def test_9_no_memory_is_pinned_for_a_model_on_its_way_to_sleep():
 
 
 def test_9_where_there_is_no_sleep_nothing_is_pinned():
-    assert decide(view([device(200)], taken("w1"), [serving("a", unpinned=True)])).pins == ()
+    assert decide(view([device(200)], taken("w1"), [serving("a", 10, unpinned=True)])).pins == ()
 
 
 @pytest.mark.parametrize(
@@ -229,16 +261,30 @@ def test_11_nothing_goes_if_it_would_not_be_enough():
 
 
 def test_11_a_sleeper_that_is_asked_for_is_left_alone():
-    runners = [serving("b", 80, last_used=9, slept_at=5, in_flight=0), asleep("hog", last_used=1)]
-    plan = decide(view([device(host_budget=30)], taken("w1", "w2"), runners, [waiter(1, "hog", 50)]))
+    runners = [
+        serving("b", 10, last_used=9, slept_at=5, sleep_bytes=30),
+        serving("busy", 80, in_flight=1),
+        asleep("hog", last_used=1),
+    ]
+    plan = decide(view([device(host_budget=30)], taken("w1", "w2", "w3"), runners, [waiter(1, "hog", 50)]))
     assert plan.evictions == {}
+
+
+def test_11_a_sleeper_without_a_claim_stays():
+    runners = [
+        serving("b", last_used=9, slept_at=5),
+        asleep("dropped", level=2, last_used=1),
+        asleep("hog", last_used=2),
+    ]
+    plan = decide(view([device(host_budget=30)], taken("w1", "w2", "w3"), runners))
+    assert plan.evictions == {"hog": ""}
 
 
 def test_a_device_with_a_sleeper_to_replace_is_able_to_take_a_model():
     plan = decide(
         view(
             [
-                device(name="cuda:0", max_workers=1, host_budget=100),
+                device(300, name="cuda:0", max_workers=1, host_budget=100),
                 device(name="cuda:1", max_workers=1, host_budget=100),
             ],
             [worker("w0", "taken", on="cuda:0"), worker("w1", "taken", on="cuda:1")],

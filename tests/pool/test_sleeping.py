@@ -30,6 +30,7 @@ async def test_the_model_that_gives_way_sleeps_and_is_woken_when_it_is_asked_for
         lease = await use(pool, "a", 80)
         assert lease.client is pool.client_of["a"]
         assert pool.runners() == {"a": "serving", "b": "asleep"}
+        assert pool.controller.snapshot().devices[0].used_bytes == 80
         swap = pool.swaps[-1]
         assert (swap.model, swap.from_residency, swap.evicted, swap.outcome) == ("a", "host", ("b",), "ok")
         assert lease.swap is swap
@@ -64,6 +65,15 @@ async def test_a_model_without_room_in_host_memory_drops_its_weights():
         lease = await use(pool, "b", 80)
         assert lease.swap.from_residency == "disk"
         assert lease.client is pool.client_of["b"]
+
+
+async def test_a_model_that_is_used_again_takes_the_host_memory_of_one_that_is_not():
+    async with running(max_workers=4, host_budget=100) as pool:
+        await sleeping(pool, "a", "b", "c")
+        await use(pool, "b", 80)
+        await pool.until(lambda: "a" not in pool.runners())
+        await use(pool, "c", 80)
+        assert sleeps(pool, "b") == [LEVEL_2, LEVEL_1]
 
 
 async def test_the_longest_unused_sleeper_gives_its_worker_back():
@@ -192,6 +202,19 @@ async def test_a_model_can_be_unloaded_however_it_sleeps(state):
         results = await asyncio.gather(*asked, return_exceptions=True)
         assert [isinstance(result, ConflictError) for result in results] == [False, True][: len(asked)]
         await pool.until(lambda: pool.workers[0].state in (WorkerState.WARM, WorkerState.SERVING))
+
+
+async def test_one_piece_is_pinned_at_a_time_and_a_shutdown_does_not_wait_for_it():
+    async with running(host_budget=1000) as pool:
+        async with pool.controller.ask(spec("a")) as ticket:
+            client = (await ticket.lease()).client
+            client.hold("pin")
+        await pool.until(lambda: client.calls)
+        await use(pool, "b", 20)
+        assert client.calls == [("pin",)]
+        async with asyncio.timeout(0.9):
+            await pool.end()
+        assert not pool.controller._tasks
 
 
 @pytest.mark.parametrize("state", ["sleeping", "asleep", "waking"])

@@ -14,6 +14,7 @@ from workbench.engine.prepared import PreparedStore
 
 if TYPE_CHECKING:
     from workbench.engine.core import WarmEngineCore
+    from workbench.engine.kept_maps import KeptMaps
     from workbench.engine.packing import Pack
 
 
@@ -41,7 +42,8 @@ class EngineHost:
 
     def __init__(self, device: str, prepared: PreparedStore | None = None) -> None:
         self._device = device
-        self._prepared = prepared
+        self._store = prepared
+        self._maps: KeptMaps | None = None
         self._verified: set[Path] = set()
         """Prepared weights that this process has read in full and found sound."""
         self._core: WarmEngineCore | None = None
@@ -59,6 +61,7 @@ class EngineHost:
 
         import workbench.engine.core
         import workbench.engine.loading  # noqa: F401
+        from workbench.engine.kept_maps import KeptMaps
         from workbench.engine.once import ask_once_in_worker
         from workbench.engine.packing import install
 
@@ -70,6 +73,7 @@ class EngineHost:
             torch.zeros(1, device="cuda")  # the context itself is made at the first allocation
         ask_once_in_worker()
         self._pack = install()
+        self._maps = KeptMaps(self._store) if self._store is not None else None
         gc.collect()
         gc.freeze()
         trim_heap()
@@ -107,7 +111,7 @@ class EngineHost:
         began = time.perf_counter()
         vllm_config = pickle.loads(config)
         keep_groups_for(vllm_config)
-        preparation = Preparation.of(self._prepared, vllm_config, self._verified)
+        preparation = Preparation.of(self._maps, vllm_config, self._verified)
         watch, packing = LoadWatch(report, self._cancelled, preparation), PackingQueue(self._pack)
         tokens = current_watch.set(watch), current_packing.set(packing)
         addresses = EngineZmqAddresses(inputs=[input_address], outputs=[output_address])
@@ -171,6 +175,8 @@ class EngineHost:
         """
         from workbench.engine.teardown import empty_device_cache
 
+        if self._maps is not None:
+            self._maps.trim()
         gc.collect()
         empty_device_cache()
         if self._device != "cpu":

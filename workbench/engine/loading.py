@@ -67,6 +67,8 @@ class WatchedLoader(DefaultModelLoader):
 
     def load_weights(self, model: nn.Module, model_config: ModelConfig) -> None:
         preparation = current_watch.get().preparation
+        if preparation is not None and not preparation.is_for(model_config):
+            preparation = None
         if preparation is not None and preparation.map_into(model):
             return
         super().load_weights(model, model_config)

@@ -11,19 +11,22 @@ import psutil
 class MemoryReading:
     """Bytes one process holds at one moment."""
 
-    rss_bytes: int
+    private_bytes: int
+    """Host memory without mapped files: those are in the page cache, once for all, and can be dropped."""
     device_bytes: int
     """Device memory as the driver reports it; 0 on the CPU."""
 
     def growth_since(self, earlier: "MemoryReading") -> int:
         """The larger growth of the two, in bytes; negative if both shrank."""
-        return max(self.rss_bytes - earlier.rss_bytes, self.device_bytes - earlier.device_bytes)
+        return max(self.private_bytes - earlier.private_bytes, self.device_bytes - earlier.device_bytes)
 
 
 def read_memory(device: str) -> MemoryReading:
     """Read this process's memory; `device` is "cpu" or "cuda:NAME", as for CUDA_VISIBLE_DEVICES."""
-    rss_bytes = psutil.Process().memory_info().rss
-    return MemoryReading(rss_bytes, _device_bytes(device) if device.startswith("cuda") else 0)
+    memory = psutil.Process().memory_info()
+    return MemoryReading(
+        memory.rss - memory.shared, _device_bytes(device) if device.startswith("cuda") else 0
+    )
 
 
 def _device_bytes(device: str) -> int:

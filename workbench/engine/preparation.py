@@ -7,9 +7,12 @@ from collections.abc import Callable
 from pathlib import Path
 
 from torch import Tensor, nn
-from vllm.config import VllmConfig
+from vllm.config import ModelConfig, VllmConfig
+from vllm.model_executor.layers.linear import UnquantizedLinearMethod
+from vllm.model_executor.layers.vocab_parallel_embedding import UnquantizedEmbeddingMethod
 
 from workbench.engine.fingerprint import Source
+from workbench.engine.kept_maps import KeptMaps
 from workbench.engine.prepared import Entry, PreparedStore
 from workbench.engine.shaping import shaping
 
@@ -18,6 +21,7 @@ log = logging.getLogger(__name__)
 QUIET_S = 0.25
 """An engine that had nothing to do for so long is taken for idle."""
 JOIN_S = 0.5
+PLAIN_METHODS = frozenset({UnquantizedLinearMethod, UnquantizedEmbeddingMethod})
 
 
 class Preparation:
@@ -26,36 +30,40 @@ class Preparation:
     Made before the load looks at the model's files, so that what it reads can't be newer than what it says.
     """
 
-    def __init__(self, store: PreparedStore, vllm_config: VllmConfig, verified: set[Path]) -> None:
+    def __init__(self, maps: KeptMaps, vllm_config: VllmConfig, verified: set[Path]) -> None:
         """Args:
-        store: where prepared weights are kept.
+        maps: of prepared weights, and where those are kept.
         vllm_config: of the engine that loads.
         verified: entries that this process has read in full; added to.
         """
-        self._store = store
+        self._maps = maps
+        self._store = maps.store
+        self._model_config = vllm_config.model_config
         self._verified = verified
         self._source = Source.look(Path(vllm_config.model_config.model))
         self._shape = shaping(vllm_config)
-        self._entry: Entry | None = store.find(self._source, self._shape)
+        self._entry: Entry | None = self._store.find(self._source, self._shape)
         self._unprepared: dict[str, Tensor] = {}
         self._thread: threading.Thread | None = None
         self._stopped = threading.Event()
 
     @classmethod
-    def of(
-        cls, store: PreparedStore | None, vllm_config: VllmConfig, verified: set[Path]
-    ) -> "Preparation | None":
+    def of(cls, maps: KeptMaps | None, vllm_config: VllmConfig, verified: set[Path]) -> "Preparation | None":
         """The preparation of a model whose weights can be kept; None for others.
 
         Quantized weights come with state of their kernels that is in no tensor.
         """
-        if store is None or vllm_config.model_config.quantization is not None:
+        if maps is None or vllm_config.model_config.quantization is not None:
             return None
         try:
-            return cls(store, vllm_config, verified)
+            return cls(maps, vllm_config, verified)
         except OSError as error:
             log.info("weights are not prepared: %s", error)
             return None
+
+    def is_for(self, model_config: ModelConfig) -> bool:
+        """Whether a load is that of the engine's own model, and not of a draft model beside it."""
+        return model_config is self._model_config
 
     def map_into(self, model: nn.Module) -> bool:
         """Give the model its weights from the prepared file, if there is one that fits.
@@ -63,7 +71,7 @@ class Preparation:
         On the CPU they stay where they are, in the page cache; to a device they are copied.
         """
         expected = stored_tensors(model)
-        tensors = self._store.map(self._entry, expected) if self._entry else None
+        tensors = self._maps.map(self._entry, expected) if self._entry else None
         if tensors is None:
             self._entry = None
             return False
@@ -75,8 +83,12 @@ class Preparation:
         return True
 
     def keep(self, model: nn.Module) -> None:
-        """Remember the weights of a plain load, to be written; before anything processes them further."""
-        self._unprepared = {name: tensor.data for name, tensor in stored_tensors(model).items()}
+        """Remember the weights of a plain load, to be written; before anything processes them further.
+
+        Nothing is remembered of a model whose weights are processed in ways that were not looked at.
+        """
+        if _is_plain(model):
+            self._unprepared = {name: tensor.data for name, tensor in stored_tensors(model).items()}
 
     @property
     def due(self) -> bool:
@@ -114,6 +126,7 @@ class Preparation:
             self._store.prepare(self._source, self._shape, self._unprepared, go_on)
             self._unprepared = {}
         elif not self._store.verify(self._entry, go_on):
+            self._maps.forget(self._entry)
             on_damaged()
         elif not self._stopped.is_set():
             self._verified.add(self._entry.path)
@@ -134,6 +147,19 @@ def files_of_load(store: PreparedStore, vllm_config: VllmConfig) -> list[Path]:
     source = Source.look(Path(vllm_config.model_config.model))
     entry = store.find(source, shaping(vllm_config))
     return [entry.path] if entry else sorted(source.folder.glob("*.safetensors"))
+
+
+def _is_plain(model: nn.Module) -> bool:
+    """Whether all weights are in the model's folder, and none is changed in place after a load.
+
+    vLLM's methods for layers that are not quantized repack weights, if at all, into new memory.
+    """
+    methods = {type(method) for part in model.modules() if (method := getattr(part, "quant_method", None))}
+    return (
+        methods <= PLAIN_METHODS
+        and not getattr(model, "secondary_weights", ())
+        and not hasattr(model, "process_weights_after_loading")
+    )
 
 
 def stored_tensors(model: nn.Module) -> dict[str, Tensor]:

@@ -262,7 +262,6 @@ def _take_over_claims(board: Board, runner: RunnerView) -> None:
         and sleeper.state == "asleep"
         and sleeper.host_bytes
         and sleeper.last_used < runner.slept_at
-        and sleeper.model not in board.asked_for
         and board.settled(sleeper)
     ]
     lacking = runner.sleep_bytes - board.free_host[runner.device] - board.coming_host[runner.device]

@@ -30,7 +30,8 @@ class WorkerSnapshot:
     """Time in this state."""
     model: str | None
     pid: int | None
-    rss_bytes: int
+    private_bytes: int
+    """Host memory without mapped files."""
     device_bytes: int
     """Device memory the process holds, as its driver says; 0 on the CPU."""
     age_s: float

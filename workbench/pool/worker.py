@@ -195,7 +195,7 @@ class Worker:
             state_s=now - self.state_since,
             model=model,
             pid=self.pid,
-            rss_bytes=self.memory.rss_bytes,
+            private_bytes=self.memory.private_bytes,
             device_bytes=self.memory.device_bytes,
             age_s=now - self.started_at,
             swaps=self.swaps,

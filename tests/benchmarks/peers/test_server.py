@@ -1,4 +1,5 @@
 import contextlib
+import subprocess
 import sys
 
 import psutil
@@ -61,3 +62,22 @@ def test_a_server_that_never_answers_is_given_up():
         with started("peer", command, free_port(), "/", start_timeout_s=1):
             pass
     assert not psutil.Process().children()
+
+
+def test_a_killed_benchmark_leaves_no_server_behind(cache):
+    benchmark = f"""
+import sys
+from benchmarks.peers import server
+server.CACHE = server.Path({str(cache)!r})
+port = server.free_port()
+with server.started("peer", [sys.executable, "-m", "http.server", str(port)], port, "/"):
+    print("serving", flush=True)
+    sys.stdin.read()
+"""
+    command = [sys.executable, "-c", benchmark]
+    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE) as process:
+        assert process.stdout.readline() == b"serving\n"
+        servers = psutil.Process(process.pid).children()
+        process.kill()
+    assert servers
+    assert not still_running(servers)

@@ -96,7 +96,7 @@ def _worker(worker: WorkerSnapshot) -> Row:
             "State": f'{badge(kind, worker.state)} <span class="quiet">{age(worker.state_s)}</span>',
             "Model": escape(worker.model or "–"),
             "Device": escape(worker.device),
-            "Memory": figures.size(worker.rss_bytes),
+            "Memory": figures.size(worker.private_bytes),
             "On device": figures.size(worker.device_bytes) if worker.device_bytes else "–",
             "Age": age(worker.age_s),
             "Swaps": f"{worker.swaps:,}",

@@ -1,0 +1,180 @@
+"""Switches between two models through Workbench, and the same requests without a switch."""
+
+import contextlib
+import statistics
+import tempfile
+from collections.abc import AsyncIterator
+from dataclasses import dataclass
+from pathlib import Path
+
+from benchmarks.asking import TimedAnswer, pool_at_rest, timed_answer, until
+from benchmarks.peers.measure import Question
+from benchmarks.report import Figures, spread
+from workbench.service import SamplingOptions, Workbench
+
+DISCARDED = 2
+PHASES = ("wait_s", "configure_s", "create_s", "weights_s", "kv_cache_s", "attach_s")
+LONG_ANSWER = 100
+"""Tokens."""
+
+
+@dataclass(frozen=True)
+class Pair:
+    """Two models that alternate."""
+
+    name: str
+    """What its figures are named after."""
+    models: tuple[Path, Path]
+    prompts: tuple[str, str]
+    kv_cache_bytes: int
+    weight_bytes: int
+    """Of the larger one."""
+    max_tokens: int
+    device: str = "auto"
+
+    @property
+    def one_fits(self) -> int:
+        """A budget in bytes that holds either model but not both."""
+        return int(1.5 * (self.weight_bytes + self.kv_cache_bytes))
+
+
+@contextlib.asynccontextmanager
+async def running(pair: Pair, data_dir: Path, budget_bytes: int) -> AsyncIterator[Workbench]:
+    """Workbench with the pair in its catalog, the engine imported and a worker warm."""
+    async with Workbench(
+        data_dir=data_dir,
+        device=pair.device,
+        memory_budget=budget_bytes,
+        kv_cache_bytes=pair.kv_cache_bytes,
+        model_roots=tuple(model.parent.resolve() for model in pair.models),
+    ) as workbench:
+        known = {model.name for model in workbench.models}
+        for model in pair.models:
+            if model.name not in known:
+                await workbench.add_local_model(model, model.name)
+        await workbench.warm_engine()
+        await until(lambda: workbench.pool().warm)
+        yield workbench
+
+
+class Alternation:
+    """Requests to the two models of a pair in turn; the answers to a prompt must all be the same."""
+
+    def __init__(self, workbench: Workbench, pair: Pair) -> None:
+        self._workbench = workbench
+        self._pair = pair
+        self._count = 0
+        self._answers: dict[tuple[str, int], str] = {}
+
+    async def switch(self, max_tokens: int | None = None) -> TimedAnswer:
+        """Ask the model that is not on the device."""
+        self._count += 1
+        return await self._ask(switched=True, max_tokens=max_tokens)
+
+    async def again(self) -> TimedAnswer:
+        """Ask the same again."""
+        return await self._ask(switched=False)
+
+    async def _ask(self, switched: bool, max_tokens: int | None = None) -> TimedAnswer:
+        side, tokens = self._count % 2, max_tokens or self._pair.max_tokens
+        model, prompt = self._pair.models[side].name, self._pair.prompts[side]
+        options = SamplingOptions(temperature=0, max_tokens=tokens)
+        answer = await timed_answer(self._workbench, model, prompt, options)
+        if bool(answer.stats.switch_s) is not switched:
+            raise RuntimeError(f"{model} was {'not ' * switched}switched to.")
+        if self._answers.setdefault((model, tokens), answer.text) != answer.text:
+            raise RuntimeError(f"{model} answered differently after a switch.")
+        return answer
+
+    @property
+    def questions(self) -> list[Question]:
+        """Prompts and answers, for the peers to be compared with."""
+        return [
+            Question(model, prompt, self._answers[model.name, self._pair.max_tokens])
+            for model, prompt in zip(self._pair.models, self._pair.prompts, strict=True)
+        ]
+
+
+async def measure(pair: Pair, count: int) -> tuple[Figures, list[Question]]:
+    """Figures of `count` switches of a pair of which one fits, named after it, and what was answered.
+
+    `first_s`: the first load of each model, with no prepared weights, by a worker that has held a model of
+    that kind before. `p50_s` and so on: with them. `100_s`: from request to hundredth token.
+    `resident_p50_s`: from one to the other while both are on the device.
+    """
+    with tempfile.TemporaryDirectory(ignore_cleanup_errors=True) as folder:
+        data_dir, name = Path(folder), pair.name
+        async with running(pair, data_dir, pair.one_fits) as workbench:
+            turns = Alternation(workbench, pair)
+            first = await _first_loads(workbench, turns, data_dir)
+            switches, warm = await _switches(workbench, turns, count)
+            swaps = workbench.catalog.recent_swaps(count)
+            long = [await turns.switch(LONG_ANSWER) for _ in range(4)]
+        async with running(pair, data_dir, 2 * pair.one_fits) as workbench:
+            resident = await _resident(workbench, pair, count)
+    figures = spread(name, [_first_token_s(answer) for answer in switches])
+    figures |= {
+        f"{name}_first_s": round(statistics.median(map(_first_token_s, first)), 4),
+        f"{name}_warm_ttft_s": round(statistics.median(map(_first_token_s, warm)), 4),
+        f"{name}_resident_p50_s": round(statistics.median(map(_first_token_s, resident)), 4),
+        f"{name}_100_s": round(statistics.median(a.last_at - a.asked_at for a in long), 4),
+    }
+    for phase in PHASES:
+        median = statistics.median(getattr(swap, phase) for swap in swaps)
+        figures[f"{name}_phase_{phase}"] = round(median, 4)
+    return figures, turns.questions
+
+
+async def _first_loads(workbench: Workbench, turns: Alternation, data_dir: Path) -> list[TimedAnswer]:
+    """The first load of each model; returns once both are prepared, and two workers warm."""
+    answers = []
+    for number in (1, 2):
+        answers.append(await turns.switch())
+        await _prepared(data_dir / "prepared", number)
+    await pool_at_rest(workbench)
+    return answers
+
+
+async def _prepared(folder: Path, count: int) -> None:
+    """Wait until so many models are prepared: the record is the last thing that is written."""
+    await until(lambda: len(list(folder.glob("*.json"))) >= count)
+
+
+async def _switches(
+    workbench: Workbench, turns: Alternation, count: int
+) -> tuple[list[TimedAnswer], list[TimedAnswer]]:
+    """`count` switches, each followed by the same request without one."""
+    switches, warm = [], []
+    for number in range(count + DISCARDED):
+        if number == 1:  # the first took the only worker; its spare is on its way
+            await until(lambda: any(worker.state == "warm" for worker in workbench.pool().workers))
+        switched, again = await turns.switch(), await turns.again()
+        if number >= DISCARDED:
+            switches.append(switched)
+            warm.append(again)
+    return switches, warm
+
+
+async def _resident(workbench: Workbench, pair: Pair, count: int) -> list[TimedAnswer]:
+    """Answers of the two models in turn, both on the device."""
+    options = SamplingOptions(temperature=0, max_tokens=pair.max_tokens)
+    for model in pair.models:
+        await workbench.load(model.name)
+    answers = []
+    for number in range(count + DISCARDED):
+        side = number % 2
+        answer = await timed_answer(workbench, pair.models[side].name, pair.prompts[side], options)
+        if answer.stats.switch_s:
+            raise RuntimeError("A model was switched to while both fitted.")
+        answers.append(answer)
+    return answers[DISCARDED:]
+
+
+def _first_token_s(answer: TimedAnswer) -> float:
+    return answer.first_at - answer.asked_at
+
+
+def eta(figures: Figures, pair: Pair, bytes_per_s: float) -> float:
+    """Share of the bandwidth at which a switch moves the weights: 1 is a copy, mapped weights may be more."""
+    moving_s = float(str(figures[f"{pair.name}_p50_s"])) - float(str(figures[f"{pair.name}_warm_ttft_s"]))
+    return round(pair.weight_bytes / max(moving_s, 1e-6) / bytes_per_s, 3)
