@@ -1,10 +1,12 @@
 """Asking a running Workbench, and bringing its pool to rest."""
 
 import asyncio
+import contextlib
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
 
+from workbench.errors import NotFoundError
 from workbench.service import AnswerStats, Finished, SamplingOptions, Token, Workbench
 
 REST_TIMEOUT_S = 60.0
@@ -57,5 +59,6 @@ async def until(condition: Callable[[], bool]) -> None:
 async def pool_at_rest(workbench: Workbench) -> None:
     """Unload every model, and wait until all workers are warm: each measurement begins and ends there."""
     for runner in workbench.pool().runners:
-        await workbench.unload(runner.model)
+        with contextlib.suppress(NotFoundError):  # it is being unloaded already
+            await workbench.unload(runner.model)
     await until(lambda: all(worker.state == "warm" for worker in workbench.pool().workers))

@@ -95,21 +95,44 @@ async def settle(workbench: Workbench, order: Iterator[str], course: Course) -> 
     raise RuntimeError(f"After {MAX_SETTLING} switches there is a worker that has never held some model.")
 
 
-async def reading(workbench: Workbench) -> tuple[dict[str, int], Footprint]:
-    """(process of each worker, what they and the app hold) with the pool at rest."""
+@dataclass(frozen=True, slots=True)
+class Reading:
+    """The pool at rest."""
+
+    workers: dict[str, int]
+    """Process of each worker."""
+    app_rss_bytes: int
+    together: Footprint
+    """What the app and all workers hold."""
+
+
+async def read(workbench: Workbench) -> Reading:
+    """Bring the pool to rest and read what it holds."""
     await pool_at_rest(workbench)
     workers = {worker.id: worker.pid for worker in workbench.pool().workers if worker.pid is not None}
-    return workers, await settled(lambda: footprint([os.getpid(), *workers.values()]))
+    together = await settled(lambda: footprint([os.getpid(), *workers.values()]))
+    return Reading(workers, footprint([os.getpid()]).rss_bytes, together)
 
 
-def growth(before: Footprint, after: Footprint) -> Figures:
-    """What is there now that was not there before, in whole numbers; less than 0 where there is less."""
+def growth(before: Reading, after: Reading) -> Figures:
+    """What is there now that was not there before; less than 0 where there is less.
+
+    Raises:
+        RuntimeError: a worker was replaced, so that nothing can be compared.
+    """
+    if before.workers != after.workers:
+        raise RuntimeError(f"A worker was replaced: there were {before.workers}, there are {after.workers}.")
     return {
-        "rss_growth_mb": round((after.rss_bytes - before.rss_bytes) / (1 << 20), 1),
-        "threads_growth": after.threads - before.threads,
-        "fds_growth": after.descriptors - before.descriptors,
-        "shm_growth": len(after.shared_memory) - len(before.shared_memory),
+        "rss_growth_mb": _mb(after.together.rss_bytes - before.together.rss_bytes),
+        "app_rss_growth_mb": _mb(after.app_rss_bytes - before.app_rss_bytes),
+        "threads_growth": after.together.threads - before.together.threads,
+        "fds_growth": after.together.descriptors - before.together.descriptors,
+        "shm_growth": len(after.together.shared_memory) - len(before.together.shared_memory),
     }
+
+
+def _mb(count: int) -> float:
+    return round(count / (1 << 20), 1)
 
 
 def drift(switches_s: Sequence[float]) -> Figures:
@@ -139,18 +162,16 @@ async def measure(count: int, seed: int) -> Figures:
             await workbench.warm_engine()
             await until(lambda: workbench.pool().warm)
             settling = await settle(workbench, order, course)
-            workers, before = await reading(workbench)
+            before = await read(workbench)
             course.switches_s.clear()
             for _ in range(count):
                 await switch(workbench, next(order), course)
-            workers_now, after = await reading(workbench)
-    if workers_now != workers:
-        raise RuntimeError(f"A worker was replaced: there were {workers}, there are {workers_now}.")
+            after = await read(workbench)
     return {
         "switches": count,
         "settling_switches": settling,
         **growth(before, after),
-        "rss_mb": round(after.rss_bytes / (1 << 20), 1),
+        "rss_mb": _mb(after.together.rss_bytes),
         "identical_output": not course.different_answers,
         **drift(course.switches_s),
     }

@@ -2,9 +2,9 @@
 
 Both sides are warm and get the same greedy requests with the same flags (eager, KV cache bytes, context
 length), at 1, 8 and 32 concurrent streams, each of which asks again as soon as it is answered. They take
-turns, and who begins changes from round to round; the idle side is left running, and what it still takes of
-a core is printed (`idle_share`). A ratio is Workbench's figure over vLLM's in the same round; printed is the
-median of the rounds, and all of them.
+turns, and who begins changes from round to round; the idle side is left running, and the most that it took
+of a core is printed (`…_idle_share`). A ratio is Workbench's figure over vLLM's in the same round; printed
+is the median of the rounds, and all of them.
 
 The main figures are of a mid-size model (287 million random weights, answers of one length); those named
 `tiny_…` are of a demo model, whose steps are so short that they show what either side spends around them.
@@ -62,8 +62,9 @@ class Turn:
 
     workbench: Loaded
     vllm: Loaded
-    idle_share: float
-    """What the side that was not loaded took of a core; the larger of the two."""
+    workbench_idle_share: float
+    """What it took of a core while the other was loaded."""
+    vllm_idle_share: float
 
 
 class Contest:
@@ -79,14 +80,14 @@ class Contest:
         """Load one side, then the other, with the same prompts."""
         heroes = itertools.islice(itertools.cycle(HEROES), REQUESTS[streams])
         prompts = [self._subject.prompt.format(hero=hero, number=next(self._numbers)) for hero in heroes]
-        loaded, idle_shares = {}, []
+        loaded, idle_shares = {}, {}
         for is_vllm in (vllm_first, not vllm_first):
             idle = self._processes_of_workbench() if is_vllm else self._processes_of_vllm()
             before = _cpu_s(idle)
             load = self._load_vllm if is_vllm else self._load_workbench
             loaded[is_vllm] = await load(prompts, streams)
-            idle_shares.append((_cpu_s(idle) - before) / loaded[is_vllm].seconds)
-        return Turn(loaded[False], loaded[True], max(idle_shares))
+            idle_shares[not is_vllm] = (_cpu_s(idle) - before) / loaded[is_vllm].seconds
+        return Turn(loaded[False], loaded[True], idle_shares[False], idle_shares[True])
 
     async def _load_workbench(self, prompts: list[str], streams: int) -> Loaded:
         options = SamplingOptions(temperature=0, max_tokens=self._subject.max_tokens)
@@ -155,8 +156,10 @@ def figures_of(prefix: str, rounds: Sequence[dict[int, Turn]]) -> Figures:
     added_s = [turn.workbench.ttft_s - turn.vllm.ttft_s for turn in one_stream]
     figures[f"{prefix}ttft_added_ms"] = round(1000 * statistics.median(added_s), 2)
     figures[f"{prefix}ttft_added_all_ms"] = [round(1000 * seconds, 2) for seconds in added_s]
-    idle = [turn.idle_share for turns_of_round in rounds for turn in turns_of_round.values()]
-    figures[f"{prefix}idle_share"] = round(max(idle), 3)
+    every_turn = [turn for turns_of_round in rounds for turn in turns_of_round.values()]
+    for side in ("workbench", "vllm"):
+        shares = [getattr(turn, f"{side}_idle_share") for turn in every_turn]
+        figures[f"{prefix}{side}_idle_share"] = round(max(shares), 3)
     return figures
 
 

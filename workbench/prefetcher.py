@@ -63,7 +63,10 @@ class Prefetcher:
                 await self._used.wait()
                 await asyncio.sleep(SETTLE_S)
                 self._used.clear()
-                await self._prefetch()
+                try:
+                    await self._prefetch()
+                except Exception:  # a defect; the next use is another chance
+                    log.exception("prefetching failed")
         finally:
             self._stopped.set()
             self._thread.shutdown(wait=False)

@@ -2,12 +2,16 @@ from itertools import islice
 
 import pytest
 
-from benchmarks.endurance import drift, growth, turns
+from benchmarks.endurance import Reading, drift, growth, turns
 from benchmarks.footprint import Footprint
 
 
-def footprint(rss_mib=100, threads=10, descriptors=20, shared=("a",)):
-    return Footprint(rss_mib << 20, threads, descriptors, frozenset(shared))
+def reading(rss_mib=100, app_rss_mib=40, threads=10, descriptors=20, shared=("a",), workers=(1, 2)):
+    return Reading(
+        {f"w{number}": pid for number, pid in enumerate(workers)},
+        app_rss_mib << 20,
+        Footprint(rss_mib << 20, threads, descriptors, frozenset(shared)),
+    )
 
 
 @pytest.mark.parametrize("seed", range(20))
@@ -29,9 +33,10 @@ def test_turns_are_the_same_for_the_same_seed():
 
 
 def test_growth_is_what_was_not_there_before():
-    after = footprint(rss_mib=103, threads=11, descriptors=18, shared=("a", "b", "c"))
-    assert growth(footprint(), after) == {
+    after = reading(rss_mib=103, app_rss_mib=41, threads=11, descriptors=18, shared=("a", "b", "c"))
+    assert growth(reading(), after) == {
         "rss_growth_mb": 3.0,
+        "app_rss_growth_mb": 1.0,
         "threads_growth": 1,
         "fds_growth": -2,
         "shm_growth": 2,
@@ -39,7 +44,12 @@ def test_growth_is_what_was_not_there_before():
 
 
 def test_segments_that_take_the_place_of_others_are_no_growth():
-    assert growth(footprint(shared="ab"), footprint(shared="bc"))["shm_growth"] == 0
+    assert growth(reading(shared="ab"), reading(shared="bc"))["shm_growth"] == 0
+
+
+def test_nothing_is_compared_with_a_replaced_worker():
+    with pytest.raises(RuntimeError, match="replaced"):
+        growth(reading(), reading(workers=(1, 3)))
 
 
 def test_drift_compares_the_ends():

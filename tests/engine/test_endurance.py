@@ -14,13 +14,18 @@ from pathlib import Path
 import psutil
 import pytest
 
-from tests.engine.helpers import ask, start_workbench, until
+from tests.engine.helpers import ask, start_workbench, until, worker_of
 
 pytestmark = pytest.mark.engine
 
-QUESTIONS = {"adder": "38 + 47", "counter": "Count from 7 to 31"}
+QUESTIONS = {
+    "adder": "38 + 47",
+    "counter": "Count from 7 to 31",
+    "storyteller": "Tell me a story about a fox",
+}
+"""One model more than workers, so that each worker comes to serve each model."""
 SETTLE = 10
-"""Switches until caches of both sides are full."""
+"""Switches, at least, until caches are full."""
 RSS_SLACK = 16 << 20
 RETURN_S = 30
 """Time for what ended work has given back late: a socket that lingers, a thread on its way out."""
@@ -63,16 +68,20 @@ async def test_fifty_switches_leave_everything_as_it_was(tmp_path):
         await ask(workbench, "counter", QUESTIONS["counter"])
         await until(lambda: any(worker.state == "warm" for worker in workbench.pool().workers))
         expected: dict[str, str] = {}
+        served: set[tuple[int, str]] = set()
         before: dict[int, Usage] = {}
         for switch in range(50):
-            model = list(QUESTIONS)[switch % 2]
+            model = list(QUESTIONS)[switch % len(QUESTIONS)]
             answer = await ask(workbench, model, QUESTIONS[model])
             assert answer.stats.switch_s > 0
             assert answer.text == expected.setdefault(model, answer.text)
-            if not before and switch >= SETTLE and all(w.swaps > 1 for w in workbench.pool().workers):
+            served.add((worker_of(workbench, model).pid, model))
+            workers = workbench.pool().workers
+            if not before and switch >= SETTLE and len(served) == len(workers) * len(QUESTIONS):
                 before = await settled_usage(workbench)
+        assert before, f"not every worker has served every model: {served}"
         after = await settled_usage(workbench)
-        assert after.keys() == before.keys(), "a worker was replaced, or never used"
+        assert after.keys() == before.keys(), "a worker was replaced"
         with suppress(TimeoutError):
             await until(lambda: not growth(before, usage(workbench)), RETURN_S)
         assert growth(before, usage(workbench)) == []

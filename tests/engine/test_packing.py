@@ -1,5 +1,7 @@
 """Serve first, pack later: the same answers before, while and after layers are packed."""
 
+import asyncio
+
 import torch
 from torch import nn
 from vllm.model_executor.layers import utils as layer_utils
@@ -54,14 +56,21 @@ def test_only_plain_matrices_of_a_load_that_waits_are_put_off(monkeypatch):
     assert len(queue) == 1
 
 
-async def test_answers_are_the_same_before_and_after_packing(tmp_path):
-    async with start_workbench(tmp_path, max_workers=1, spare_workers=0) as workbench:
+async def test_a_model_answers_before_it_is_packed_and_the_same_afterwards(tmp_path):
+    async with start_workbench(tmp_path, max_workers=1) as workbench:
         # A type that oneDNN packs on every processor.
-        workbench.catalog.update_model("counter", dtype="float32")
+        await asyncio.to_thread(workbench.catalog.update_model, "counter", dtype="float32")
         await workbench._library._refresh()
         first = await ask(workbench, "counter", "Count from 3 to 40")
+        client = workbench._controller._runners["counter"].client
+        put_off, left = await client.call("packing_state")
+        async with asyncio.timeout(60):
+            while left:
+                await asyncio.sleep(1)  # asked more often, it would never be idle
+                put_off, left = await client.call("packing_state")
+        assert put_off > 4, "the load has packed them itself"
         second = await ask(workbench, "counter", "Count from 3 to 40")
         assert first.stats.switch_s > 0
         assert second.stats.switch_s == 0
         assert first.text == second.text
-        assert first.text.startswith("3 4 5 6 7")
+        assert first.text.startswith("3, 4, 5, 6, 7")

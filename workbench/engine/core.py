@@ -3,6 +3,7 @@
 Subclasses of vLLM 0.32.0's own classes; every override says which upstream behaviour it replaces.
 """
 
+import contextlib
 import os
 import queue
 import threading
@@ -16,6 +17,7 @@ import zmq
 from vllm import envs
 from vllm.config import VllmConfig
 from vllm.multimodal.cache import MultiModalCacheMissError
+from vllm.platforms import current_platform
 from vllm.utils.network_utils import make_zmq_socket
 from vllm.v1.engine import EngineCoreRequest
 from vllm.v1.engine.core import EngineCoreProc, EngineCoreRequestType, EngineShutdownState
@@ -28,8 +30,13 @@ from workbench.engine.kv_memory import UntouchedZeros
 from workbench.engine.packing import PackingQueue
 from workbench.engine.preparation import Preparation
 
+PACK_POLL_S = 0.1
+PACK_WITHIN_S = 30.0
+"""For so long packing waits until unpacked weights are written to the disk."""
 IPC = "ipc://"
 BIND_POLL_S = 0.001
+BIND_WAIT_S = 5.0
+"""Below the 10 s after which upstream takes a silent input thread for dead."""
 THREAD_JOIN_S = 5.0
 PACK_AFTER_S = 0.5
 """An idle model is packed when it has served, or has waited this long for its first request."""
@@ -63,13 +70,19 @@ class WarmEngineCore(EngineCoreProc):
         self._step_began: float | None = None
         self._steps = 0
         self._idle_since: float | None = None
-        super().__init__(
-            vllm_config,
-            local_client=True,
-            handshake_address="",
-            executor_class=WarmExecutor,
-            log_stats=True,
-        )
+        self._loaded_at = time.monotonic()
+        try:
+            super().__init__(
+                vllm_config,
+                local_client=True,
+                handshake_address="",
+                executor_class=WarmExecutor,
+                log_stats=True,
+            )
+        except BaseException:  # the load failed or was cancelled
+            self._cancelled.set()
+            self.close_sockets()
+            raise
 
     @contextmanager
     def _perform_handshakes(self, *args: Any, **kwargs: Any) -> Generator[EngineZmqAddresses, None, None]:
@@ -111,17 +124,22 @@ class WarmEngineCore(EngineCoreProc):
     def process_output_sockets(
         self, output_paths: list[str], coord_output_path: str | None, engine_index: int
     ) -> None:
-        """Upstream's, once the client is there."""
+        """Upstream's, once the client is there; nothing if there will be none."""
         self._wait_until_bound(output_paths)
-        super().process_output_sockets(output_paths, coord_output_path, engine_index)
+        if not self._cancelled.is_set():
+            super().process_output_sockets(output_paths, coord_output_path, engine_index)
 
     def _wait_until_bound(self, addresses: list[str]) -> None:
         """Connect no earlier than the client listens: zmq would try again only after 0.1 s.
 
-        The client is made meanwhile, in the app. One that gave up cancels the load.
+        The client is made meanwhile, in the app. One that gave up cancels the load; one that is slow is
+        left to zmq, as upstream does.
         """
+        deadline = time.monotonic() + BIND_WAIT_S
         paths = [address.removeprefix(IPC) for address in addresses if address.startswith(IPC)]
-        while not all(map(os.path.exists, paths)) and not self._cancelled.is_set():
+        while not all(map(os.path.exists, paths)):
+            if self._cancelled.is_set() or time.monotonic() > deadline:
+                return
             time.sleep(BIND_POLL_S)
 
     def _enqueue(
@@ -148,28 +166,45 @@ class WarmEngineCore(EngineCoreProc):
         self.input_queue.put_nowait((kind, request))
 
     def _initialize_kv_caches(self, vllm_config: VllmConfig) -> KVCacheConfig:
-        with UntouchedZeros():
+        with UntouchedZeros() if current_platform.is_cpu() else contextlib.nullcontext():
             return super()._initialize_kv_caches(vllm_config)
 
     def _process_input_queue(self) -> None:
         """Pack layers while nothing is asked, then wait for work as upstream does."""
-        if self._packing and self._steps == 0:
-            self._wait_for_first_request()
-        while self._packing and self.input_queue.empty() and not self.has_work() and self.is_running():
-            self._packing.pack_one()
-        self._idle_since = None if self.has_work() else time.monotonic()
+        self._idle_since = time.monotonic()
+        while self._packing and not self.has_work() and self.is_running():
+            self._pack_or_listen()
+        if self.has_work():
+            self._idle_since = None
         super()._process_input_queue()
         self._idle_since = None
 
-    def _wait_for_first_request(self) -> None:
-        """Keep the processor free for whoever the model was loaded for."""
-        deadline = time.monotonic() + PACK_AFTER_S
-        while time.monotonic() < deadline and self.is_running() and not self.has_work():
-            try:
-                request = self.input_queue.get(timeout=max(0.0, deadline - time.monotonic()))
-            except queue.Empty:
-                return
+    def _pack_or_listen(self) -> None:
+        """Pack a layer, or wait for a request while that must not be."""
+        first_due = self._loaded_at + PACK_AFTER_S  # whoever the model was loaded for goes first
+        wait_s = max(0.0, first_due - time.monotonic()) if self._steps == 0 else 0.0
+        if not wait_s and not self._may_pack():
+            wait_s = PACK_POLL_S
+        try:
+            request = self.input_queue.get(block=wait_s > 0, timeout=wait_s or None)
+        except queue.Empty:
+            if self._may_pack():
+                self._packing.pack_one()
+        else:
             self._handle_client_request(*request)
+
+    def _may_pack(self) -> bool:
+        """Weights that are being written are packed afterwards: packed ones would be in memory twice.
+
+        A model that is never idle for long enough is packed all the same, and prepared another time.
+        """
+        if not self._packing:
+            return False
+        if self._preparation is not None and self._preparation.writing:
+            if time.monotonic() - self._loaded_at < PACK_WITHIN_S:
+                return False
+            self._preparation.stop()
+        return True
 
     def _process_engine_step(self) -> bool:
         """A step, then packing for as long as the step took: answers come at half speed, but soon at full."""
@@ -177,7 +212,7 @@ class WarmEngineCore(EngineCoreProc):
         try:
             executed = super()._process_engine_step()
             self._steps += executed
-            if self._packing and executed:
+            if executed and self._may_pack():
                 self._packing.pack_for(time.monotonic() - began)
             return executed
         finally:
@@ -192,6 +227,17 @@ class WarmEngineCore(EngineCoreProc):
     def _on_damaged_weights(self) -> None:
         """End the engine: what it answered from is not what was prepared. Upstream's loop raises for this."""
         self.input_queue.put_nowait((EngineCoreRequestType.EXECUTOR_FAILED, b""))
+
+    def packing_state(self) -> tuple[int, int]:
+        """How many layers the load has put off packing, and how many are still to be packed."""
+        return self._packing.put_off, len(self._packing)
+
+    def sleep(self, level: int = 1, mode: str = "abort") -> Any:
+        """Upstream's, once nobody reads the weights any more."""
+        if self._preparation is not None:
+            self._preparation.stop()
+            self._preparation.join()
+        return super().sleep(level, mode)
 
     @property
     def step_s(self) -> float:
@@ -208,9 +254,9 @@ class WarmEngineCore(EngineCoreProc):
         """End both I/O threads and their sockets."""
         self.output_queue.put_nowait(EngineCoreProc.ENGINE_CORE_DEAD)
         os.eventfd_write(self._input_closed, 1)
-        self.output_thread.join(THREAD_JOIN_S)
-        if self._input_thread is not None:
-            self._input_thread.join(THREAD_JOIN_S)
+        for thread in (getattr(self, "output_thread", None), self._input_thread):
+            if thread is not None:  # a load that failed may not have come so far
+                thread.join(THREAD_JOIN_S)
         os.close(self._input_closed)
 
     def shutdown(self) -> None:

@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from workbench.engine.core import WarmEngineCore
     from workbench.engine.kept_maps import KeptMaps
     from workbench.engine.packing import Pack
+    from workbench.engine.preparation import Preparation
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,6 +48,7 @@ class EngineHost:
         self._verified: set[Path] = set()
         """Prepared weights that this process has read in full and found sound."""
         self._core: WarmEngineCore | None = None
+        self._preparation: Preparation | None = None
         self._core_lock = Lock()
         """Held to take the core away, and by other threads while they use it."""
         self._cancelled = Event()
@@ -111,9 +113,11 @@ class EngineHost:
         began = time.perf_counter()
         vllm_config = pickle.loads(config)
         keep_groups_for(vllm_config)
-        preparation = Preparation.of(self._maps, vllm_config, self._verified)
+        preparation = self._preparation = Preparation.of(self._maps, vllm_config, self._verified)
         watch, packing = LoadWatch(report, self._cancelled, preparation), PackingQueue(self._pack)
-        tokens = current_watch.set(watch), current_packing.set(packing)
+        # A compiled graph keeps the function that it was traced with: such layers are packed in the load.
+        waiting = packing if vllm_config.model_config.enforce_eager else None
+        tokens = current_watch.set(watch), current_packing.set(waiting)
         addresses = EngineZmqAddresses(inputs=[input_address], outputs=[output_address])
         try:
             with collections_deferred():
@@ -175,6 +179,10 @@ class EngineHost:
         """
         from workbench.engine.teardown import empty_device_cache
 
+        if self._preparation is not None:
+            self._preparation.stop()
+            self._preparation.join()
+            self._preparation = None
         if self._maps is not None:
             self._maps.trim()
         gc.collect()

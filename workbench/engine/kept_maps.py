@@ -30,7 +30,11 @@ class KeptMaps:
 
     def map(self, entry: Entry, expected: Mapping[str, Tensor]) -> dict[str, Tensor] | None:
         """As `PreparedStore.map`."""
-        tensors = self._maps.pop(entry, None) or self._store.map(entry, expected)
+        tensors = self._maps.pop(entry, None)
+        if tensors is None:
+            tensors = self._store.map(entry, expected)
+        else:
+            self._store.touch(entry)
         if tensors is not None:
             self._maps[entry] = tensors
         return tensors
@@ -40,6 +44,8 @@ class KeptMaps:
         self._maps.pop(entry, None)
 
     def trim(self) -> None:
-        """Give up the maps that were not used for longest; due when no one waits."""
+        """Give up the maps of files that are gone, and those not used for longest; due when no one waits."""
+        for entry in [entry for entry in self._maps if not entry.path.exists()]:
+            self.forget(entry)
         while len(self._maps) > KEPT:
             self._maps.popitem(last=False)

@@ -12,7 +12,9 @@ from torch import nn
 from vllm.config import ModelConfig
 from vllm.config.load import LoadConfig
 from vllm.model_executor.model_loader import DefaultModelLoader, register_model_loader
+from vllm.platforms import current_platform
 
+from workbench.engine.config import fast_load_format
 from workbench.engine.preparation import Preparation
 
 LOAD_FORMAT = "workbench"
@@ -52,7 +54,7 @@ class WatchedLoader(DefaultModelLoader):
     """`DefaultModelLoader` that maps prepared weights, or reports bytes and looks for a cancel."""
 
     def __init__(self, load_config: LoadConfig) -> None:
-        load_config.load_format = "auto"
+        load_config.load_format = "auto" if current_platform.is_cpu() else fast_load_format()
         load_config.use_tqdm_on_load = False
         super().__init__(load_config)
 

@@ -2,7 +2,7 @@
 
 The repack is most of a large model's load. So a load leaves it out, each layer answers through torch's own
 `linear` on the weights as they are, mapped from a file or not, and the engine core packs layer after layer
-between its steps.
+between its steps. The two products may round differently in the last bit.
 """
 
 import time
@@ -25,6 +25,8 @@ class PackingQueue:
 
     _pack: Pack
     _pending: deque[tuple[nn.Module, bool]] = field(default_factory=deque)
+    put_off: int = 0
+    """Layers that were ever in here."""
 
     def __len__(self) -> int:
         return len(self._pending)
@@ -33,6 +35,7 @@ class PackingQueue:
         """Let `layer` answer at once, and pack it later; arguments as vLLM's dispatch has them."""
         layer.cpu_linear = unpacked_linear
         self._pending.append((layer, remove_weight))
+        self.put_off += 1
 
     def pack_one(self) -> None:
         """Pack the next layer: some milliseconds, for a large layer some tens of them."""
@@ -52,7 +55,7 @@ class PackingQueue:
 
 
 # vLLM calls its dispatch from deep inside a load, so the load's queue is found here.
-current_packing: ContextVar[PackingQueue] = ContextVar("current_packing")
+current_packing: ContextVar[PackingQueue | None] = ContextVar("current_packing", default=None)
 
 
 def install() -> Pack:
@@ -68,7 +71,7 @@ def install() -> Pack:
     pack: Pack = layer_utils.dispatch_cpu_unquantized_gemm
 
     def dispatch(layer: nn.Module, remove_weight: bool) -> None:
-        queue = current_packing.get(None)
+        queue = current_packing.get()
         if queue is None or layer.weight.is_meta or layer.weight.ndim != 2:
             pack(layer, remove_weight)
         elif is_widened(layer.weight.dtype):

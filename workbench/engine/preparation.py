@@ -20,7 +20,6 @@ log = logging.getLogger(__name__)
 
 QUIET_S = 0.25
 """An engine that had nothing to do for so long is taken for idle."""
-JOIN_S = 0.5
 PLAIN_METHODS = frozenset({UnquantizedLinearMethod, UnquantizedEmbeddingMethod})
 
 
@@ -44,6 +43,8 @@ class Preparation:
         self._shape = shaping(vllm_config)
         self._entry: Entry | None = self._store.find(self._source, self._shape)
         self._unprepared: dict[str, Tensor] = {}
+        self.writing = False
+        """Whether weights of a plain load are still to be written, or are being written."""
         self._thread: threading.Thread | None = None
         self._stopped = threading.Event()
 
@@ -53,7 +54,7 @@ class Preparation:
 
         Quantized weights come with state of their kernels that is in no tensor.
         """
-        if maps is None or vllm_config.model_config.quantization is not None:
+        if maps is None or not maps.store.limit_bytes or vllm_config.model_config.quantization is not None:
             return None
         try:
             return cls(maps, vllm_config, verified)
@@ -70,6 +71,8 @@ class Preparation:
 
         On the CPU they stay where they are, in the page cache; to a device they are copied.
         """
+        if not _is_plain(model):
+            return False
         expected = stored_tensors(model)
         tensors = self._maps.map(self._entry, expected) if self._entry else None
         if tensors is None:
@@ -88,17 +91,13 @@ class Preparation:
         Nothing is remembered of a model whose weights are processed in ways that were not looked at.
         """
         if _is_plain(model):
+            self.writing = True
             self._unprepared = {name: tensor.data for name, tensor in stored_tensors(model).items()}
 
     @property
     def due(self) -> bool:
         """Whether there is anything to write, or to read in full for the first time in this process."""
         return bool(self._unprepared) or (self._entry is not None and self._entry.path not in self._verified)
-
-    @property
-    def running(self) -> bool:
-        """Whether the background work has begun and not ended."""
-        return self._thread is not None and self._thread.is_alive()
 
     def start(self, idle_since: Callable[[], float | None], on_damaged: Callable[[], None]) -> None:
         """Do what is due in a thread, while the engine is idle.
@@ -123,8 +122,10 @@ class Preparation:
 
     def _work(self, go_on: Callable[[], bool], on_damaged: Callable[[], None]) -> None:
         if self._entry is None:
-            self._store.prepare(self._source, self._shape, self._unprepared, go_on)
-            self._unprepared = {}
+            try:
+                self._store.prepare(self._source, self._shape, self._unprepared, go_on)
+            finally:
+                self._unprepared, self.writing = {}, False
         elif not self._store.verify(self._entry, go_on):
             self._maps.forget(self._entry)
             on_damaged()
@@ -132,10 +133,13 @@ class Preparation:
             self._verified.add(self._entry.path)
 
     def stop(self) -> None:
-        """Give up what is not done yet: the model goes."""
+        """Give up what is not done yet: the model goes, or sleeps."""
         self._stopped.set()
+
+    def join(self) -> None:
+        """Wait until nothing reads the weights any more: after `stop`, while the disk takes 64 MB."""
         if self._thread is not None:
-            self._thread.join(JOIN_S)  # longer only if it waits for the disk; it then ends by itself
+            self._thread.join()
 
 
 def files_of_load(store: PreparedStore, vllm_config: VllmConfig) -> list[Path]:

@@ -85,7 +85,7 @@ class PreparedStore:
             limit_bytes: what all entries together may take; 0 for none at all.
         """
         self._folder = folder
-        self._limit_bytes = limit_bytes
+        self.limit_bytes = limit_bytes
         self._digests = ContentDigests(folder / "sources")
 
     def find(self, source: Source, shape: Mapping[str, str]) -> Entry | None:
@@ -129,9 +129,13 @@ class PreparedStore:
         except OSError as error:
             _log.info("prepared weights %s can't be mapped: %s", entry.path.name, error)
             return None
-        with contextlib.suppress(OSError):
-            os.utime(_record(entry.path))  # the last use, for `evict_to`
+        self.touch(entry)
         return tensors
+
+    def touch(self, entry: Entry) -> None:
+        """Note that an entry is used: those that are not for longest make room first."""
+        with contextlib.suppress(OSError):
+            os.utime(_record(entry.path))
 
     def verify(self, entry: Entry, go_on: GoOn = always) -> bool:
         """Read an entry in full and compare its checksum.
@@ -217,10 +221,10 @@ class PreparedStore:
 
     def _make_room(self, wanted_bytes: int) -> None:
         """Raise OSError if an entry of this size is not to be kept."""
-        if wanted_bytes > self._limit_bytes:
-            raise OSError(f"{wanted_bytes} bytes are more than the limit of {self._limit_bytes}")
+        if wanted_bytes > self.limit_bytes:
+            raise OSError(f"{wanted_bytes} bytes are more than the limit of {self.limit_bytes}")
         self._folder.mkdir(parents=True, exist_ok=True)
-        self.evict_to(self._limit_bytes - wanted_bytes)
+        self.evict_to(self.limit_bytes - wanted_bytes)
         free_bytes = shutil.disk_usage(self._folder).free
         if free_bytes < wanted_bytes + SPARE_DISK_BYTES:
             raise OSError(f"{wanted_bytes} bytes would leave too little of the {free_bytes} free on the disk")

@@ -129,6 +129,7 @@ def write_tensors(fd: int, layout: Layout, tensors: Mapping[str, "Tensor"], go_o
     for name, start in layout.starts.items():
         hasher.update(bytes(start - position))
         position = start
+        check(go_on)  # before a tensor is copied from its device
         for chunk in _chunks(tensors[name]):
             check(go_on)
             hasher.update(chunk)

@@ -249,7 +249,9 @@ def _prepare_to_sleep(board: Board) -> None:
             continue
         if runner.state == "serving" and not board.claim_host_memory(runner):
             _take_over_claims(board, runner)  # 11
-        elif runner.unpinned and (runner.state == "serving" or runner.host_bytes):  # 9
+        elif runner.unpinned and (
+            runner.state == "serving" or (runner.state == "asleep" and runner.host_bytes)
+        ):  # 9
             board.pins.append(runner.model)
 
 
