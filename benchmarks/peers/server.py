@@ -72,7 +72,7 @@ def started(
             stdout=output,
             stderr=subprocess.STDOUT,
             start_new_session=True,
-            # preexec_fn=_end_with_parent,
+            preexec_fn=_end_with_parent,
         )
     try:
         with httpx.Client(base_url=f"http://127.0.0.1:{port}", trust_env=False) as client:

@@ -1,5 +1,6 @@
 """The page in a browser, over the fake workbench: what a person does, sees and keeps."""
 
+import contextlib
 import json
 import re
 import time
@@ -54,8 +55,15 @@ def send(page: Page, text: str) -> None:
 
 
 def pick(page: Page, model: str) -> None:
-    page.get_by_label("Model", exact=True).click()
-    page.get_by_role("option", name=re.compile(f"^.?\\s*{model}")).click()
+    """Choose a model; once more if the list was drawn anew under the click, as a person would."""
+    selector = page.get_by_label("Model", exact=True)
+    for _ in range(3):
+        selector.click()
+        page.get_by_role("option", name=re.compile(f"^.?\\s*{model}")).click()
+        with contextlib.suppress(AssertionError):
+            expect(selector).to_have_value(re.compile(model), timeout=3000)
+            return
+    raise AssertionError(f"{model} was not picked")
 
 
 def answers(page: Page) -> Locator:
