@@ -98,11 +98,11 @@ def test_a_backtick_without_its_partner_hides_nothing():
     assert "<script>" not in chat.model_text("one ` tick <script>alert(1)</script>")
 
 
-def test_models_that_serve_come_first_and_say_where_they_are():
+def test_models_that_are_here_come_first_and_keep_their_places_in_a_switch():
     serving = replace(MODELS[1], residency="device")
     assert chat.model_choices([MODELS[0], serving, MODELS[2]]) == [
-        ("storyteller  ·  serving", "storyteller"),
         ("adder  ·  on disk", "adder"),
+        ("storyteller  ·  serving", "storyteller"),
         ("qwen3-0.6b  ·  not downloaded", "qwen3-0.6b"),
     ]
 

@@ -7,6 +7,7 @@ from typing import Any
 
 import gradio as gr
 
+from workbench.errors import ShuttingDownError
 from workbench.service import ModelView, Workbench
 from workbench.ui import ids
 from workbench.ui.actions import Act
@@ -14,7 +15,7 @@ from workbench.ui.chat_flow import ChatFlow, ChatView, Message, Session, Turn
 from workbench.ui.live import panel
 from workbench.ui.parameters import PARAMETERS
 from workbench.ui.render import chat as render
-from workbench.ui.render.parts import SERVABLE
+from workbench.ui.render.parts import RESIDENCY_LABELS, SERVABLE
 
 Views = AsyncGenerator[ChatView]
 Listener = Callable[..., AsyncIterator[Any]]
@@ -122,12 +123,14 @@ def build(workbench: Workbench, act: Act, page: gr.Blocks) -> None:
     def arrive(tab: Session, wanted: str) -> Views:
         return flow.open(tab, wanted or "")
 
+    @while_running
     def update_models(name: str | None) -> tuple[Any, str]:
         models = workbench.models
         known = _find(models, name)
         kept = {} if known or not name else {"value": None}  # the model that was picked is gone
         return gr.Dropdown(choices=render.model_choices(models), **kept), render.model_note(known)
 
+    @while_running
     def describe(name: str | None) -> str:
         return render.model_note(_find(workbench.models, name))
 
@@ -156,6 +159,19 @@ def build(workbench: Workbench, act: Act, page: gr.Blocks) -> None:
         trigger(handler, inputs, shown, **PRIVATE).then(fn=None, inputs=[conversation], js=opened)
     warming.residency(update_models, [model], [model, note], **PRIVATE)
     model.change(describe, [model], [note], **PRIVATE)
+
+
+def while_running(listener: Callable[[str | None], Any]) -> Callable[[str | None], Any]:
+    """Leave the page as it is when Workbench is shutting down: the banner tells, not a traceback."""
+
+    @wraps(listener)
+    def guarded(name: str | None) -> Any:
+        try:
+            return listener(name)
+        except ShuttingDownError:
+            return gr.skip()
+
+    return guarded
 
 
 def shows(update: Callable[[ChatView], tuple[Any, ...]]) -> Callable[[Callable[..., Views]], Listener]:
@@ -219,6 +235,8 @@ def _find(models: Sequence[ModelView], name: str | None) -> ModelView | None:
 
 
 def _first_choice(models: Sequence[ModelView]) -> str | None:
-    choices = [name for _, name in render.model_choices(models)]
-    first = _find(models, choices[0]) if choices else None
-    return first.name if first and first.residency in SERVABLE else None
+    """The model that a new page begins with: one that serves, or else the first that could."""
+    order = list(RESIDENCY_LABELS)
+    able = [model for model in models if model.residency in SERVABLE]
+    able.sort(key=lambda model: (order.index(model.residency), model.name.lower()))
+    return able[0].name if able else None

@@ -9,11 +9,15 @@ from workbench.ui import figures
 from workbench.ui.answer import Answer
 from workbench.ui.render.parts import RESIDENCY_LABELS, SERVABLE, bar, button, measured
 
+NOT_HERE = ("hub", "downloading", "broken")
+
 
 def model_choices(models: Iterable[ModelView]) -> list[tuple[str, str]]:
-    """(label, name) for the model dropdown: what serves first, what is not here last."""
-    order = list(RESIDENCY_LABELS)
-    ranked = sorted(models, key=lambda model: (order.index(model.residency), model.name.lower()))
+    """(label, name) for the model dropdown: what is here first, then by name.
+
+    A switch moves no model in the list, or a person could hit another than the one aimed at.
+    """
+    ranked = sorted(models, key=lambda model: (model.residency in NOT_HERE, model.name.lower()))
     return [(f"{model.name}  ·  {RESIDENCY_LABELS[model.residency]}", model.name) for model in ranked]
 
 
