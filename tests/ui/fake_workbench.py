@@ -21,7 +21,6 @@ from workbench.service import (
     ModelView,
     PoolSnapshot,
     Progress,
-    Residency,
     RunnerSnapshot,
     SamplingOptions,
     Token,
@@ -263,10 +262,6 @@ class FakeWorkbench:
     def close(self) -> None:
         self._closed = True
         self.touch()
-
-    def set_residency(self, name: str, residency: Residency) -> None:
-        """Move a model, as another tab's request would."""
-        self._set(name, residency=residency)
 
     def touch(self) -> None:
         """Say that the pool has changed."""

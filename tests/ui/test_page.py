@@ -7,7 +7,7 @@ import time
 from dataclasses import replace
 
 import pytest
-from playwright.sync_api import Browser, Locator, Page, Request, Route, expect
+from playwright.sync_api import Browser, Locator, Page, Request, expect
 
 from tests.ui.conftest import Server
 from tests.ui.fake_workbench import FakeWorkbench
@@ -87,21 +87,6 @@ def test_the_dropdown_filters(chat: Page):
     chat.get_by_label("Model", exact=True).click()
     chat.keyboard.type("story", delay=20)
     expect(chat.get_by_role("option")).to_have_count(1)
-
-
-def test_models_keep_their_places_in_an_open_list(chat: Page, workbench: FakeWorkbench):
-    held: list[Route] = []
-    chat.route("**/queue/join*", lambda route: held.append(route))
-    workbench.set_residency("storyteller", "device")
-    wait_until(chat, lambda: held)  # the page asks for new choices, and the person opens the list meanwhile
-    chat.get_by_label("Model", exact=True).click()
-    place = chat.get_by_role("option", name=re.compile("adder")).bounding_box()
-    chat.unroute("**/queue/join*")
-    for route in held:
-        route.continue_()
-    expect(chat.get_by_role("option", name=re.compile("storyteller"))).to_contain_text("serving")
-    chat.mouse.click(place["x"] + place["width"] / 2, place["y"] + place["height"] / 2)
-    expect(chat.get_by_label("Model", exact=True)).to_have_value(re.compile("adder"))
 
 
 def test_the_wait_is_explained_and_the_answer_streams_until_stopped(chat: Page, workbench: FakeWorkbench):

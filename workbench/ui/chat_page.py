@@ -157,7 +157,8 @@ def build(workbench: Workbench, act: Act, page: gr.Blocks) -> None:
         (new_chat.click, new_conversation, [session]),
     ):
         trigger(handler, inputs, shown, **PRIVATE).then(fn=None, inputs=[conversation], js=opened)
-    warming.residency(update_models, [model], [model, note], **PRIVATE)
+    # "always_last": a move while choices are on their way would otherwise not be shown before the next.
+    warming.residency(update_models, [model], [model, note], trigger_mode="always_last", **PRIVATE)
     model.change(describe, [model], [note], **PRIVATE)
 
 
