@@ -17,7 +17,7 @@ def unpacked_linear(x: torch.Tensor, weight: torch.Tensor, bias: torch.Tensor | 
         weight: shape (out_features, in_features), of the type of `x`.
         bias: shape (out_features,), or None.
     """
-    if is_widened(weight.dtype) and weight.is_contiguous() and len(weight) >= _narrow().COLUMNS:
+    if is_widened(weight.dtype) and weight.is_contiguous() and len(weight) >= _narrow().ROW_COLUMNS:
         return _widened_linear(x, weight, bias)
     return functional.linear(x, weight, bias)
 
@@ -41,14 +41,18 @@ def _narrow() -> "ModuleType":
 
 
 def _widened_linear(x: torch.Tensor, weight: torch.Tensor, bias: torch.Tensor | None) -> torch.Tensor:
-    narrow = _narrow()
-    rows, out_features = x.numel() // x.shape[-1], len(weight)
-    padded = max(rows, narrow.ROWS)
-    wide_x = torch.zeros(padded, x.shape[-1])
-    wide_x[:rows] = x.reshape(rows, x.shape[-1])
-    product = torch.empty(padded, out_features)
-    narrow.product(wide_x.numpy(), weight.view(torch.uint16).numpy(), product.numpy())
-    product = product[:rows]
+    narrow, bits = _narrow(), weight.view(torch.uint16).numpy()
+    rows, (out_features, in_features) = x.numel() // x.shape[-1], weight.shape
+    if rows == 1:
+        product = torch.empty(1, out_features)
+        narrow.row_product(x.reshape(-1).float().numpy(), bits, product[0].numpy())
+    else:
+        padded = max(rows, narrow.ROWS)
+        product = torch.empty(padded, out_features)
+        wide_x = torch.zeros(padded, in_features)
+        wide_x[:rows] = x.reshape(rows, in_features)
+        narrow.product(wide_x.numpy(), bits, product.numpy())
+        product = product[:rows]
     if bias is not None:
         product += bias
     return product.to(x.dtype).reshape(*x.shape[:-1], out_features)
