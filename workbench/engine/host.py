@@ -76,6 +76,8 @@ class EngineHost:
             torch.zeros(1, device="cuda")  # the context itself is made at the first allocation
         ask_once_in_worker()
         if current_platform.is_cpu():
+            import vllm.v1.worker.cpu_worker  # noqa: F401
+
             linear.warm_up()  # after vLLM's kernels are registered: its search trips over what numba imports
         self._pack = install()
         self._maps = KeptMaps(self._store) if self._store is not None else None
