@@ -333,23 +333,16 @@ class Workbench:
         self, conversation_id: int | None, text: str, model: str, system: str | None, options: SamplingOptions
     ) -> tuple[int, list[dict[str, str]]]:
         """Store the user's turn; returns its conversation and what the model is given."""
-        catalog = self.catalog
-        if conversation_id is None:
-            conversation_id = catalog.create_conversation(system=system or "").id
-        conversation = catalog.conversation(conversation_id)
-        system = conversation.system if system is None else system
-        history = catalog.messages(conversation_id)
-        catalog.append_message(
-            Message(conversation_id=conversation_id, role="user", content=text, model=model)
-        )
-        catalog.update_conversation(
+        title = " ".join(text.split())[:TITLE_CHARACTERS]
+        conversation, history = self.catalog.take_turn(
             conversation_id,
+            text,
             model=model,
             system=system,
             options=dataclasses.asdict(options),
-            title=conversation.title or " ".join(text.split())[:TITLE_CHARACTERS],
+            title=title,
         )
-        return conversation_id, prompt_messages(system, history, text)
+        return conversation.id, prompt_messages(conversation.system, history, text)
 
     # Pool.
 

@@ -4,7 +4,7 @@ import pytest
 
 from workbench.catalog.serving import ENGINE_ARGS
 from workbench.catalog.store import Catalog
-from workbench.catalog.tables import Message, Model, Request, Swap
+from workbench.catalog.tables import Conversation, Message, Model, Request, Swap
 from workbench.errors import BadRequestError, ConflictError, NotFoundError
 
 
@@ -136,6 +136,32 @@ def test_messages_keep_their_order_and_figures(catalog: Catalog) -> None:
     question, answer = catalog.messages(chat.id)
     assert (question.position, question.content, question.ttft_s) == (0, "1+1", None)
     assert (answer.position, answer.content, answer.ttft_s) == (1, "2", 0.25)
+
+
+def test_a_turn_is_stored_with_what_its_conversation_was_asked_with(catalog: Catalog) -> None:
+    def say(
+        text: str, chat: int | None = None, system: str | None = None
+    ) -> tuple[Conversation, list[Message]]:
+        return catalog.take_turn(
+            chat, text, model="adder", system=system, options={"top_k": 3}, title=text.upper()
+        )
+
+    chat, history = say("one", system="be brief")
+    assert (chat.title, chat.model, chat.system, chat.options) == ("ONE", "adder", "be brief", {"top_k": 3})
+    assert history == []
+    chat, history = say("two", chat.id)
+    assert [turn.content for turn in history] == ["one"]
+    assert (chat.title, chat.system) == ("ONE", "be brief")
+    chat, _ = say("three", chat.id, system="")
+    assert catalog.conversation(chat.id).system == ""
+    turns = catalog.messages(chat.id)
+    assert [(turn.position, turn.role, turn.content, turn.model) for turn in turns] == [
+        (0, "user", "one", "adder"),
+        (1, "user", "two", "adder"),
+        (2, "user", "three", "adder"),
+    ]
+    with pytest.raises(NotFoundError):
+        say("to nobody", 4711)
 
 
 def test_the_latest_conversation_comes_first(catalog: Catalog) -> None:

@@ -11,8 +11,8 @@ def device(budget=100, max_workers=3, spares=0, name="cpu", host_budget=None):
     return DeviceView(name, budget, max_workers, spares, host_budget is not None, host_budget or 0)
 
 
-def worker(name, state="warm", on="cpu"):
-    return WorkerView(name, on, state)
+def worker(name, state="warm", on="cpu", had=()):
+    return WorkerView(name, on, state, {model: float(at) for at, model in enumerate(had, start=1)})
 
 
 def serving(model, size=40, in_flight=0, last_used=0.0, on="cpu", **more):

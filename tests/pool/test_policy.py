@@ -52,6 +52,21 @@ def test_4_a_model_that_can_never_fit_is_refused_with_the_numbers():
     assert plan.evictions == {}
 
 
+@pytest.mark.parametrize(
+    ("workers", "chosen"),
+    [
+        ([worker("w1", had="b"), worker("w2", had="a")], "w2"),
+        ([worker("w1", had="ab"), worker("w2", had="ba")], "w2"),
+        ([worker("w1", had="bc"), worker("w2"), worker("w3", had="b")], "w2"),
+        ([worker("w1"), worker("w2", "coming", had="a")], "w1"),
+    ],
+    ids=["had it", "had it last", "had the fewest", "warm first of all"],
+)
+def test_5_a_model_goes_where_its_weights_are_mapped(workers, chosen):
+    plan = decide(view(workers=workers, waiters=[waiter(1, "a")]))
+    assert plan.loads == (Load("a", "cpu", (chosen,)),)
+
+
 def test_5_models_serve_side_by_side_while_they_fit():
     plan = decide(
         view(workers=[worker("w1", "taken"), worker("w2")], runners=[serving("a")], waiters=[waiter(1, "b")])

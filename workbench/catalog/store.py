@@ -181,8 +181,50 @@ class Catalog:
         """The turns of a conversation in order. Raises: NotFoundError."""
         with self._database.reading() as session:
             _conversation(session, conversation_id)
-            query = select(Message).where(Message.conversation_id == conversation_id)
-            return list(session.exec(query.order_by(col(Message.position))))
+            return _messages(session, conversation_id)
+
+    def take_turn(
+        self,
+        conversation_id: int | None,
+        text: str,
+        *,
+        model: str,
+        system: str | None,
+        options: Mapping[str, Any],
+        title: str,
+    ) -> tuple[Conversation, list[Message]]:
+        """Add a user's turn to a conversation, which notes what it was asked with, in one transaction.
+
+        Args:
+            conversation_id: the conversation that goes on, or None for a new one.
+            text: what the user says.
+            model: whom it is said to.
+            system: system prompt from now on, or None for what it is already.
+            options: sampling options.
+            title: for a conversation that has none.
+
+        Returns:
+            The conversation and the turns before this one, in order.
+
+        Raises:
+            NotFoundError: there is no such conversation.
+        """
+        with self._database.writing() as session:
+            if conversation_id is None:
+                conversation = Conversation()
+                session.add(conversation)
+                session.flush()
+            else:
+                conversation = _conversation(session, conversation_id)
+            conversation.model, conversation.options = model, dict(options)
+            conversation.system = conversation.system if system is None else system
+            conversation.title = conversation.title or title
+            conversation.updated_at = time.time()
+            history = _messages(session, conversation.id)
+            turn = Message(conversation_id=conversation.id, role="user", content=text, model=model)
+            turn.position = history[-1].position + 1 if history else 0
+            session.add(turn)
+        return conversation, history
 
     def append_message(self, message: Message) -> Message:
         """Add a turn to the end of its conversation, on disk when this returns; its position is set here.
@@ -254,6 +296,11 @@ def _conversation(session: Session, conversation_id: int) -> Conversation:
     if conversation is None:
         raise _no_conversation(conversation_id)
     return conversation
+
+
+def _messages(session: Session, conversation_id: int) -> list[Message]:
+    query = select(Message).where(Message.conversation_id == conversation_id)
+    return list(session.exec(query.order_by(col(Message.position))))
 
 
 def _no_conversation(conversation_id: int) -> NotFoundError:

@@ -29,6 +29,8 @@ class EngineClient:
     def __init__(self, llm: AsyncLLM, model: str) -> None:
         self._llm = llm
         self._model = model
+        self._defaults: dict[str, Any] = llm.model_config.get_diff_sampling_param()
+        """Sampling parameters of the model's generation config, which is read here once."""
         self._failure: WorkbenchError | None = None
         """Why no request can be answered any more."""
 
@@ -124,8 +126,7 @@ class EngineClient:
                 f"The conversation is {prompt_tokens} tokens long, but {self._model} holds "
                 f"{self.context_length} with the answer. Shorten it or start a new chat."
             )
-        values: dict[str, Any] = self._llm.model_config.get_diff_sampling_param()
-        values |= {
+        values = self._defaults | {
             name: value
             for name in ("temperature", "top_p", "top_k", "min_p", "repetition_penalty", "max_tokens", "seed")
             if (value := getattr(options, name)) is not None

@@ -1,7 +1,16 @@
 """The pool while one plan is made: what earlier waiters took is gone for later ones."""
 
 from workbench.pool.snapshot import Progress
-from workbench.pool.view import DeviceView, Load, PoolView, RunnerView, Sleep, SleepLevel, WaiterView
+from workbench.pool.view import (
+    DeviceView,
+    Load,
+    PoolView,
+    RunnerView,
+    Sleep,
+    SleepLevel,
+    WaiterView,
+    WorkerView,
+)
 
 
 class Board:
@@ -26,12 +35,12 @@ class Board:
             if runner.state == "unloading":
                 self.coming_host[runner.device] += runner.host_bytes
                 self.coming_workers[runner.device] += 1
-        self.warm: dict[str, list[str]] = {device.id: [] for device in view.devices}
+        self.warm: dict[str, list[WorkerView]] = {device.id: [] for device in view.devices}
         self.worker_count = dict.fromkeys(self.free, 0)
         for worker in view.workers:
             self.worker_count[worker.device] += 1
             if worker.state == "warm":
-                self.warm[worker.device].append(worker.id)
+                self.warm[worker.device].append(worker)
             elif worker.state == "coming":
                 self.coming_workers[worker.device] += 1
         self.asked_for = {waiter.model for waiter in view.waiters}
@@ -90,6 +99,15 @@ class Board:
         )
 
     # Decisions.
+
+    def take_warm_worker(self, device: str, model: str) -> str:
+        """Take the warm worker that suits a model best: that had it last, and so has its weights mapped.
+
+        A model that none of them had goes to one that has had few.
+        """
+        best = max(self.warm[device], key=lambda w: (w.last_held.get(model, 0.0), -len(w.last_held)))
+        self.warm[device].remove(best)
+        return best.id
 
     def start_worker(self, device: DeviceView) -> bool:
         """Plan one more worker, if the device may have one."""

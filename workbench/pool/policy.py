@@ -10,7 +10,8 @@ The cases of a waiting model, numbered as in the code:
 2. It is being loaded or woken: wait for that.
 3. It is being unloaded or falls asleep: wait for that to end, then start over.
 4. It is larger than every device's budget: refuse, with the numbers.
-5. It fits beside what is there and a worker is warm: load it there. Asleep, it has its worker: wake it.
+5. It fits beside what is there and a worker is warm: load it there, if several are, into the one that had
+   it last. Asleep, it has its worker: wake it.
 6. It fits once idle models have given way: the least recently used ones, as few as it takes. They are
    put to sleep where the device can do that, else unloaded.
 7. It fits but no worker is warm: wait for one that is on its way, or start one. Where none may be started,
@@ -141,7 +142,7 @@ def _place_new(board: Board, waiter: WaiterView) -> Progress | str:
         return _too_large(waiter, board.view.devices)
     for device in able:  # 5
         if waiter.device_bytes <= board.free[device.id] and board.warm[device.id]:
-            worker_id = board.warm[device.id].pop(0)
+            worker_id = board.take_warm_worker(device.id, waiter.model)
             board.free[device.id] -= waiter.device_bytes
             board.loads.append(Load(waiter.model, device.id, (worker_id,)))
             return Progress("loading", f"Loading {waiter.model}")
@@ -149,7 +150,7 @@ def _place_new(board: Board, waiter: WaiterView) -> Progress | str:
     progress = _make_room(board, waiter, device, needs_worker=True)
     board.free[device.id] -= waiter.device_bytes  # its claim against those that came later
     if board.warm[device.id]:
-        board.warm[device.id].pop(0)
+        board.take_warm_worker(device.id, waiter.model)
     elif board.coming_workers[device.id]:
         board.coming_workers[device.id] -= 1
     return progress

@@ -135,6 +135,8 @@ class RunnerSet:
         runner = Runner(spec, device, workers, wanted_at, "disk", tuple(evicted))
         runner.swaps_before = runner.worker.swaps
         self._runners[spec.name] = runner
+        for worker in workers:
+            worker.last_held[spec.name] = time.monotonic()
         runner.task = self._spawn(self._load(runner))
         log.info("loading", model=spec.name, worker=runner.worker.id, evicted=runner.evicted)
 

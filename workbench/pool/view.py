@@ -32,6 +32,8 @@ class WorkerView:
     device: str
     state: Literal["coming", "warm", "taken", "leaving"]
     """coming: will be warm by itself; leaving: will be gone, but its place is not free yet."""
+    last_held: Mapping[str, float] = field(default_factory=dict)
+    """When it was last given each model that it has ever had."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -63,6 +63,8 @@ class Worker:
         self.swaps = 0
         self.memory = MemoryReading(0, 0)
         self.step_s = 0.0
+        self.last_held: dict[str, float] = {}
+        """Monotonic time when it was last given each model that it has ever had."""
         self.was_warm = False
         """Whether it has ever been ready for a model."""
         self.dismissed = False

@@ -14,7 +14,10 @@ import socket
 import threading
 import time
 import traceback
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from typing import TypeVar
 
 from workbench.engine.host import EngineHost
 from workbench.engine.prepared import PreparedStore
@@ -35,9 +38,13 @@ from workbench.pool.messages import (
     receive,
 )
 
+T = TypeVar("T")
+
 PR_SET_PDEATHSIG = 1
 PROGRESS_INTERVAL_S = 0.1
-BACKGROUND_NICENESS = 19
+WARM_UP_NICENESS = 19
+CLEAN_NICENESS = 10
+"""Beside a model that answers: a tenth of its share, so that this worker is soon warm all the same."""
 
 
 class WorkerProcess:
@@ -60,24 +67,8 @@ class WorkerProcess:
             self._hold_model(self._loads.get())
 
     def _warm_up(self) -> None:
-        """Import in a thread of lowest priority, so that the page comes up first.
-
-        A whole process that was made nicer could not be made less nice again without privileges.
-        """
-        failures: list[BaseException] = []
-
-        def warm_up_nicely() -> None:
-            os.setpriority(os.PRIO_PROCESS, threading.get_native_id(), BACKGROUND_NICENESS)
-            try:
-                self._host.warm_up()
-            except BaseException as error:
-                failures.append(error)
-
-        thread = threading.Thread(target=warm_up_nicely, name="warm-up")
-        thread.start()
-        thread.join()
-        if failures:
-            raise failures[0]
+        """Import at the lowest priority, so that the page comes up first."""
+        _nicely(WARM_UP_NICENESS, self._host.warm_up)
 
     def _hold_model(self, command: Load) -> None:
         """One model, from its load to a clean process."""
@@ -99,7 +90,8 @@ class WorkerProcess:
             self._host.run()
             self._host.release()
             self._send(Released())
-        self._send(Cleaned(self._host.clean(), self._host.memory()))
+        growth_bytes = _nicely(CLEAN_NICENESS, self._host.clean)  # the next model answers meanwhile
+        self._send(Cleaned(growth_bytes, self._host.memory()))
 
     def _report_bytes(self, done_bytes: int) -> None:
         now = time.monotonic()
@@ -154,6 +146,19 @@ def main() -> None:
         traceback.print_exc()
         worker.crash(str(error) or type(error).__name__)
         os._exit(1)  # threads of a failed engine must not hold the process
+
+
+def _nicely(niceness: int, work: Callable[[], T]) -> T:
+    """Do something in a thread of low priority, and wait for it.
+
+    A whole process that was made nicer could not be made less nice again without privileges.
+    """
+
+    def lower_priority() -> None:
+        os.setpriority(os.PRIO_PROCESS, threading.get_native_id(), niceness)
+
+    with ThreadPoolExecutor(1, "nice", initializer=lower_priority) as thread:
+        return thread.submit(work).result()
 
 
 def _name_process(name: str) -> None:

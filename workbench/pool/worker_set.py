@@ -69,7 +69,7 @@ class WorkerSet:
         """What the policy sees; `taken` are the ids of workers that hold, or will hold, a model."""
         for worker in self:
             state = "taken" if worker.id in taken else _VIEW_STATES.get(worker.state, "leaving")
-            yield policy.WorkerView(worker.id, worker.device, state)  # type: ignore[arg-type]
+            yield policy.WorkerView(worker.id, worker.device, state, worker.last_held)  # type: ignore[arg-type]
         for device in self._starting:
             yield policy.WorkerView("", device, "coming")
 
