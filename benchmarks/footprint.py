@@ -19,6 +19,9 @@ class Footprint:
     """What some processes hold together."""
 
     rss_bytes: int
+    """With the maps of files, which are the kernel's page cache."""
+    private_bytes: int
+    """Without what is shared with others, or would be if others mapped it."""
     threads: int
     descriptors: int
     shared_memory: frozenset[str]
@@ -41,8 +44,10 @@ def footprint(pids: Sequence[int]) -> Footprint:
         psutil.NoSuchProcess: one of them is gone.
     """
     processes = [psutil.Process(pid) for pid in pids]
+    memories = [process.memory_info() for process in processes]
     return Footprint(
-        rss_bytes=sum(process.memory_info().rss for process in processes),
+        rss_bytes=sum(memory.rss for memory in memories),
+        private_bytes=sum(memory.rss - memory.shared for memory in memories),
         threads=sum(process.num_threads() for process in processes),
         descriptors=sum(process.num_fds() for process in processes),
         shared_memory=shared_memory(pids),

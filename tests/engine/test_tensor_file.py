@@ -70,3 +70,10 @@ def test_a_stray_write_stays_in_this_process(path):
     assert path.read_bytes() == before
     assert same(mapped(path), parameters(size=100_000))
     assert not tensors["embed"].any()
+
+
+def test_a_map_holds_no_descriptor(path):
+    before = sorted(Path("/proc/self/fd").iterdir())
+    tensors = mapped(path)
+    assert tensors
+    assert sorted(Path("/proc/self/fd").iterdir()) == before

@@ -206,17 +206,16 @@ def map_tensors(fd: int, header: Header) -> dict[str, "Tensor"]:
     """Tensors over a private map of the file, which goes when the last of them does.
 
     Pages are the page cache's own, shared by all who map the file, until one is written to: that page is
-    then copied, and the file never changes. The map holds a descriptor of its own.
+    then copied, and the file never changes. No descriptor stays open for it, as one would with `mmap`.
     """
     import torch
 
-    pages = mmap.mmap(fd, 0, access=mmap.ACCESS_COPY)
+    size = os.fstat(fd).st_size
+    pages = torch.UntypedStorage.from_file(f"/proc/self/fd/{fd}", shared=False, nbytes=size)
+    contents = torch.empty(0, dtype=torch.uint8).set_(pages, 0, (size,))
     tensors = {}
     for name, place in header.tensors.items():
-        dtype, count = getattr(torch, place.dtype), math.prod(place.shape)
-        tensors[name] = (
-            torch.frombuffer(pages, dtype=dtype, count=count, offset=place.start).view(place.shape)
-            if count
-            else torch.empty(place.shape, dtype=dtype)
-        )
+        dtype = getattr(torch, place.dtype)
+        end = place.start + math.prod(place.shape) * dtype.itemsize
+        tensors[name] = contents[place.start : end].view(dtype).view(place.shape)
     return tensors
