@@ -233,6 +233,19 @@ async def test_another_spec_of_a_model_is_loaded_anew():
         assert (await use(pool, "a", size=50)).swap.device_bytes == 50
 
 
+async def test_whoever_wants_another_spec_than_the_one_that_loads_gets_it():
+    async with running() as pool:
+        pool.hold_loads = True
+        old = asyncio.create_task(use(pool, "a", size=40))
+        await pool.until(lambda: pool.states().get("loading"))
+        new = asyncio.create_task(use(pool, "a", size=50))
+        await pool.until(lambda: pool.controller.snapshot().waiters[0].count == 2)
+        for worker in pool.workers:
+            worker.hold_loads = False
+        pool.workers[0].say(Loaded(TIMES))
+        assert (await new).swap.device_bytes == (await old).swap.device_bytes == 50
+
+
 async def test_a_shutdown_fails_what_waits_and_what_runs():
     async with running(budget=50) as pool:
         async with pool.controller.ask(spec("a")) as ticket:

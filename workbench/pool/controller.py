@@ -140,6 +140,7 @@ class Controller:
                 try:
                     for event in events:
                         self._handle(event)
+                    self._unload_outdated()
                     self._carry_out(self._decide(self._view()))
                 except Exception:  # a defect; the pool must outlive it
                     log.exception("the controller failed on an event", events=repr(events))
@@ -198,9 +199,6 @@ class Controller:
             )
             return
         self._waiting[ticket.number] = ticket
-        idle = runner is not None and not runner.holders and runner.state in ("serving", "sleeping", "asleep")
-        if runner is not None and idle and runner.spec != ticket.spec:
-            self._runners.unload(runner)  # its files or parameters have changed: loaded anew
 
     def _on_left(self, ticket: Ticket) -> None:
         self._waiting.pop(ticket.number, None)
@@ -210,6 +208,14 @@ class Controller:
         if runner is not None and ticket.number in runner.holders:
             runner.holders.discard(ticket.number)
             runner.last_used = time.monotonic()
+
+    def _unload_outdated(self) -> None:
+        """Have idle models loaded anew whose files or parameters have changed since."""
+        for runner in list(self._runners):
+            tickets = self._tickets_for(runner.spec.name)
+            idle = not runner.holders and runner.state in ("serving", "sleeping", "asleep")
+            if tickets and idle and runner.spec != tickets[-1].spec:
+                self._runners.unload(runner)
 
     # Plans.
 
@@ -237,10 +243,11 @@ class Controller:
             first = self._tickets_for(model)[0]
             self._runners.wake(self._runners[model], first.since, self._evicted_for.pop(model, ()))
         for load in plan.loads:
-            first = self._tickets_for(load.model)[0]
+            tickets = self._tickets_for(load.model)
+            first, newest = tickets[0], tickets[-1]
             workers = tuple(self._workers[worker_id] for worker_id in load.worker_ids)
             evicted = self._evicted_for.pop(load.model, ())
-            self._runners.load(first.spec, load.device, workers, first.since, evicted)
+            self._runners.load(newest.spec, load.device, workers, first.since, evicted)
         for model in plan.pins:
             self._runners.pin(self._runners[model])
         for device in plan.starts:
