@@ -13,7 +13,7 @@ import structlog
 from workbench.answer import Answer, Answering, prompt_messages
 from workbench.catalog.store import Catalog
 from workbench.catalog.tables import Message, Swap
-from workbench.engine.prepared import PreparedStore
+from workbench.engine.prepared.store import PreparedStore
 from workbench.engine.spec import ModelSpec, SamplingOptions
 from workbench.errors import (
     BadRequestError,

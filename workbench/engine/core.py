@@ -28,7 +28,7 @@ from vllm.v1.serial_utils import MsgpackDecoder
 
 from workbench.engine.kv_memory import UntouchedZeros
 from workbench.engine.packing import PackingQueue
-from workbench.engine.preparation import Preparation
+from workbench.engine.prepared.preparation import Preparation
 
 PACK_POLL_S = 0.1
 PACK_WITHIN_S = 30.0

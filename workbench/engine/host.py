@@ -10,13 +10,13 @@ from threading import Event, Lock
 from typing import TYPE_CHECKING
 
 from workbench.engine.memory import MemoryReading, read_memory, trim_heap
-from workbench.engine.prepared import PreparedStore
+from workbench.engine.prepared.store import PreparedStore
 
 if TYPE_CHECKING:
     from workbench.engine.core import WarmEngineCore
-    from workbench.engine.kept_maps import KeptMaps
     from workbench.engine.packing import Pack
-    from workbench.engine.preparation import Preparation
+    from workbench.engine.prepared.maps import KeptMaps
+    from workbench.engine.prepared.preparation import Preparation
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,9 +64,9 @@ class EngineHost:
         import workbench.engine.core
         import workbench.engine.loading  # noqa: F401
         from workbench.engine import linear
-        from workbench.engine.kept_maps import KeptMaps
         from workbench.engine.once import ask_once_in_worker
         from workbench.engine.packing import install
+        from workbench.engine.prepared.maps import KeptMaps
 
         load_general_plugins()
         if not current_platform.is_cpu():
@@ -112,7 +112,7 @@ class EngineHost:
         from workbench.engine.groups import keep_groups_for
         from workbench.engine.loading import LoadWatch, current_watch
         from workbench.engine.packing import PackingQueue, current_packing
-        from workbench.engine.preparation import Preparation
+        from workbench.engine.prepared.preparation import Preparation
 
         assert self._pack is not None
         began = time.perf_counter()

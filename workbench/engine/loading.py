@@ -15,7 +15,7 @@ from vllm.model_executor.model_loader import DefaultModelLoader, register_model_
 from vllm.platforms import current_platform
 
 from workbench.engine.config import fast_load_format
-from workbench.engine.preparation import Preparation
+from workbench.engine.prepared.preparation import Preparation
 
 LOAD_FORMAT = "workbench"
 

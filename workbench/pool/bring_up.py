@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 from workbench.engine.environment import prepare_app
 from workbench.engine.host import LoadTimes
-from workbench.engine.prepared import PreparedStore
+from workbench.engine.prepared.store import PreparedStore
 from workbench.engine.spec import ModelSpec
 from workbench.pool.worker import Worker
 
@@ -164,7 +164,7 @@ def _configure(spec: ModelSpec, device_memory_bytes: int) -> bytes:
 
 
 def _files_of_load(prepared: PreparedStore, config: bytes) -> list[Path]:
-    from workbench.engine.preparation import files_of_load
+    from workbench.engine.prepared.preparation import files_of_load
 
     return files_of_load(prepared, pickle.loads(config))
 

@@ -20,7 +20,7 @@ from pathlib import Path
 from typing import TypeVar
 
 from workbench.engine.host import EngineHost
-from workbench.engine.prepared import PreparedStore
+from workbench.engine.prepared.store import PreparedStore
 from workbench.pool.messages import (
     Cleaned,
     Crashed,

@@ -12,11 +12,11 @@ from pathlib import Path
 import pytest
 import torch
 
-from tests.engine.weights import SHAPE, make_source, parameters, same, settle
+from tests.engine.prepared.weights import SHAPE, make_source, parameters, same, settle
 from workbench.engine.chunks import always
-from workbench.engine.fingerprint import Source
-from workbench.engine.prepared import PreparedStore
-from workbench.engine.replace import replacing, sweep
+from workbench.engine.prepared.fingerprint import Source
+from workbench.engine.prepared.replace import replacing, sweep
+from workbench.engine.prepared.store import PreparedStore
 
 LIMIT = 1 << 30
 OTHER_SHAPE = SHAPE | {"dtype": "float16"}

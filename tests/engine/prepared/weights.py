@@ -6,7 +6,7 @@ from pathlib import Path
 import torch
 from safetensors.torch import save_file
 
-from workbench.engine.fingerprint import Source
+from workbench.engine.prepared.fingerprint import Source
 
 SHAPE = {"vllm": "0", "dtype": "bfloat16"}
 

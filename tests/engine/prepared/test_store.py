@@ -6,9 +6,9 @@ import shutil
 import pytest
 import torch
 
-from tests.engine.weights import SHAPE, make_source, parameters, same
-from workbench.engine.fingerprint import Source
-from workbench.engine.prepared import PreparedStore
+from tests.engine.prepared.weights import SHAPE, make_source, parameters, same
+from workbench.engine.prepared.fingerprint import Source
+from workbench.engine.prepared.store import PreparedStore
 
 LIMIT = 1 << 30
 
@@ -193,6 +193,6 @@ def test_does_not_write_what_is_larger_than_the_limit(source, folder):
 
 def test_leaves_room_on_the_disk(store, source, folder, monkeypatch):
     usage = shutil.disk_usage("/")._replace(free=1 << 30)
-    monkeypatch.setattr("workbench.engine.prepared.shutil.disk_usage", lambda path: usage)
+    monkeypatch.setattr("workbench.engine.prepared.store.shutil.disk_usage", lambda path: usage)
     assert not store.prepare(source, SHAPE, parameters())
     assert entries(folder) == []

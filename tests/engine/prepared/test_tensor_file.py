@@ -7,9 +7,9 @@ import pytest
 from safetensors import safe_open
 from safetensors.torch import load_file
 
-from tests.engine.weights import parameters, same
+from tests.engine.prepared.weights import parameters, same
 from workbench.engine.chunks import always
-from workbench.engine.tensor_file import ALIGNMENT, lay_out, map_tensors, read_header, write_tensors
+from workbench.engine.prepared.tensor_file import ALIGNMENT, lay_out, map_tensors, read_header, write_tensors
 
 
 @pytest.fixture

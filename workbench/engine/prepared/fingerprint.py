@@ -17,7 +17,7 @@ from dataclasses import astuple, dataclass
 from pathlib import Path
 
 from workbench.engine.chunks import GoOn, read_chunks
-from workbench.engine.replace import read_record, write_record
+from workbench.engine.prepared.replace import read_record, write_record
 
 FORMAT = "1"
 """Version of the prepared files; a change makes every older one unknown."""
@@ -113,7 +113,7 @@ class Fingerprint:
 
         Args:
             digests: of each file's contents, by its name.
-            shape: what else shapes the weights, as `workbench.engine.shaping` lists it.
+            shape: what else shapes the weights, as `workbench.engine.prepared.shaping` lists it.
         """
         parts = {"format": FORMAT, "contents": dict(digests), "shape": dict(shape)}
         return cls(json.dumps(parts, sort_keys=True, separators=(",", ":")))

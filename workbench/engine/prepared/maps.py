@@ -5,7 +5,7 @@ from collections.abc import Mapping
 
 from torch import Tensor
 
-from workbench.engine.prepared import Entry, PreparedStore
+from workbench.engine.prepared.store import Entry, PreparedStore
 
 KEPT = 4
 """Maps that are kept: they cost page tables, 2 MB for each GB, and no memory that could not be dropped."""

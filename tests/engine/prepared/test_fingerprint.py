@@ -5,9 +5,9 @@ import os
 
 import pytest
 
-from tests.engine.weights import make_source
+from tests.engine.prepared.weights import make_source
 from workbench.engine.chunks import StoppedError, always
-from workbench.engine.fingerprint import ContentDigests, FileIdentity, Fingerprint, Source
+from workbench.engine.prepared.fingerprint import ContentDigests, FileIdentity, Fingerprint, Source
 
 SECOND = 1_000_000_000
 

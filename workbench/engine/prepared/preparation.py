@@ -11,10 +11,10 @@ from vllm.config import ModelConfig, VllmConfig
 from vllm.model_executor.layers.linear import UnquantizedLinearMethod
 from vllm.model_executor.layers.vocab_parallel_embedding import UnquantizedEmbeddingMethod
 
-from workbench.engine.fingerprint import Source
-from workbench.engine.kept_maps import KeptMaps
-from workbench.engine.prepared import Entry, PreparedStore
-from workbench.engine.shaping import shaping
+from workbench.engine.prepared.fingerprint import Source
+from workbench.engine.prepared.maps import KeptMaps
+from workbench.engine.prepared.shaping import shaping
+from workbench.engine.prepared.store import Entry, PreparedStore
 
 log = logging.getLogger(__name__)
 

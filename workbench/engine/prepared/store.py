@@ -36,15 +36,15 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from workbench.engine.chunks import GoOn, StoppedError, always, check
-from workbench.engine.fingerprint import (
+from workbench.engine.prepared.fingerprint import (
     ContentDigests,
     FileIdentity,
     Fingerprint,
     Source,
     SourceChangedError,
 )
-from workbench.engine.replace import read_record, replacing, sweep, write_record
-from workbench.engine.tensor_file import (
+from workbench.engine.prepared.replace import read_record, replacing, sweep, write_record
+from workbench.engine.prepared.tensor_file import (
     BadFileError,
     Header,
     UnsupportedTensorError,
@@ -93,7 +93,7 @@ class PreparedStore:
 
         Args:
             source: looked at just now.
-            shape: what else shapes the weights, as `workbench.engine.shaping` lists it.
+            shape: what else shapes the weights, as `workbench.engine.prepared.shaping` lists it.
         """
         digests = self._digests.known(source)
         return self._find(Fingerprint.of(digests, shape)) if digests else None

@@ -17,7 +17,7 @@ SPEC = ModelSpec("adder", str(SHIPPED_DATA / "demo" / "adder"), 1 << 21, 64 << 2
 
 
 def shape_of(spec: ModelSpec) -> dict[str, str]:
-    from workbench.engine.shaping import shaping
+    from workbench.engine.prepared.shaping import shaping
 
     return shaping(pickle.loads(pickled_config(spec, 8 << 30)))
 
