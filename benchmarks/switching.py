@@ -10,6 +10,7 @@ from pathlib import Path
 from benchmarks.asking import TimedAnswer, pool_at_rest, timed_answer, until
 from benchmarks.peers.measure import Question
 from benchmarks.report import Figures, spread
+from workbench.engine.page_cache import prefetch
 from workbench.service import SamplingOptions, Workbench
 
 DISCARDED = 2
@@ -98,10 +99,12 @@ class Alternation:
 async def measure(pair: Pair, count: int) -> tuple[Figures, list[Question]]:
     """Figures of `count` switches of a pair of which one fits, named after it, and what was answered.
 
-    `first_s`: the first load of each model, with no prepared weights, by a worker that has held a model of
-    that kind before. `p50_s` and so on: with them. `100_s`: from request to hundredth token.
+    The models' own files are in the page cache. `first_s`: the first load of each model, with no prepared
+    weights. `p50_s` and so on: with them. `100_s`: from request to hundredth token.
     `resident_p50_s`: from one to the other while both are on the device.
     """
+    for weights in (path for model in pair.models for path in model.glob("*.safetensors")):
+        prefetch(weights)  # a cold disk is none of the loader's doing
     with tempfile.TemporaryDirectory(ignore_cleanup_errors=True) as folder:
         data_dir, name = Path(folder), pair.name
         async with running(pair, data_dir, pair.one_fits) as workbench:
