@@ -104,7 +104,7 @@ class Worker:
                 stdout=log,
                 stderr=log,
                 pass_fds=[theirs.fileno()],
-                env=worker_environment(device, os.environ),
+                env=worker_environment(device, os.environ, prepared_dir / "compiled"),
                 start_new_session=True,  # Ctrl-C in the terminal is the app's to handle
             )
         reader, writer = await asyncio.open_connection(sock=ours)
