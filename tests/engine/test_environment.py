@@ -4,7 +4,7 @@ from pathlib import Path
 
 from workbench.engine.environment import worker_environment
 
-COMPILED = Path("/data/prepared/compiled")
+COMPILED = Path("/data/compiled")
 
 
 def test_a_gpu_worker_shares_compiled_kernels_and_keeps_what_the_user_has_set():
@@ -22,5 +22,5 @@ def test_a_cpu_worker_gets_none_of_it():
 
 def test_a_cpu_worker_keeps_compiled_kernels_where_it_may_write():
     environment = worker_environment("cpu", {"OMP_NUM_THREADS": "3"}, COMPILED)
-    assert environment["NUMBA_CACHE_DIR"] == "/data/prepared/compiled"
+    assert environment["NUMBA_CACHE_DIR"] == "/data/compiled"
     assert environment["NUMBA_NUM_THREADS"] == "3"

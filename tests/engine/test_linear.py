@@ -18,7 +18,14 @@ def tensors(rows: tuple[int, ...], in_features: int, out_features: int):
     return [torch.randn(shape).bfloat16() for shape in shapes]
 
 
-@pytest.mark.parametrize("rows", [(0,), (1,), (3,), (4,), (6,), (2, 9)])
+@pytest.fixture(params=["compiled", "not compiled"], autouse=True)
+def kernels(request, monkeypatch):
+    if request.param == "not compiled":
+        monkeypatch.setattr(linear, "_kernels", lambda: None)
+        monkeypatch.setattr(linear, "BLOCK_BYTES", 4 * 52 * 7)  # seven rows: the last block is not full
+
+
+@pytest.mark.parametrize("rows", [(0,), (1,), (3,), (4,), (6,), (2, 9), (300,)])
 @pytest.mark.parametrize("out_features", [1, 3, 4, 5, 100, 102])
 @pytest.mark.parametrize("with_bias", [False, True])
 def test_widened_products_are_those_of_float32_rounded_once(rows, out_features, with_bias):
@@ -31,6 +38,7 @@ def test_widened_products_are_those_of_float32_rounded_once(rows, out_features, 
     torch.testing.assert_close(result.float(), exact, rtol=2**-8, atol=2**-8)
 
 
+@pytest.mark.parametrize("kernels", ["compiled"], indirect=True)
 def test_a_row_has_the_same_product_whichever_others_are_beside_it():
     x, weight, _ = tensors((23,), 1031, 64)
     together = linear.unpacked_linear(x, weight)
@@ -56,7 +64,29 @@ def test_weights_that_are_views_with_gaps_are_multiplied_too():
     torch.testing.assert_close(linear.unpacked_linear(x, weight[::2]), expected, rtol=2**-7, atol=2**-7)
 
 
+@pytest.mark.parametrize("shape", [(51,), (1, 53), (4, 51)])
+def test_activations_of_another_size_are_refused(shape):
+    with pytest.raises(RuntimeError, match="shape"):
+        linear.unpacked_linear(torch.ones(shape).bfloat16(), torch.ones(6, 52).bfloat16())
+
+
+def test_activations_of_another_type_are_refused():
+    with pytest.raises(RuntimeError, match="dtype"):
+        linear.unpacked_linear(torch.ones(2, 52), torch.ones(6, 52).bfloat16())
+
+
+def test_the_type_that_torch_makes_by_default_does_not_matter():
+    x, weight, _ = tensors((5,), 52, 6)
+    expected = linear.unpacked_linear(x, weight)
+    torch.set_default_dtype(torch.bfloat16)
+    try:
+        assert torch.equal(linear.unpacked_linear(x, weight), expected)
+    finally:
+        torch.set_default_dtype(torch.float32)
+
+
 def test_types_the_processor_knows_are_left_to_torch(monkeypatch):
-    monkeypatch.setattr(linear, "_widened_linear", None)
+    monkeypatch.setattr(linear, "_product_of_few", None)
+    monkeypatch.setattr(linear, "_product_of_many", None)
     x, weight = torch.randn(5, 8), torch.randn(3, 8)
     assert torch.equal(linear.unpacked_linear(x, weight), functional.linear(x, weight))

@@ -8,6 +8,7 @@ import pytest
 from tests.pool.fakes import MEMORY, TIMES, running, spec, use
 from workbench.errors import (
     ConflictError,
+    InsufficientMemoryError,
     ModelLoadError,
     NotFoundError,
     ShuttingDownError,
@@ -231,6 +232,24 @@ async def test_another_spec_of_a_model_is_loaded_anew():
     async with running() as pool:
         await use(pool, "a", size=40)
         assert (await use(pool, "a", size=50)).swap.device_bytes == 50
+
+
+@pytest.mark.parametrize(("old", "new"), [(40, 1000), (1000, 40)])
+async def test_of_several_specs_that_wait_the_newest_is_placed(old, new):
+    async with running(budget=50) as pool:
+        results = await asyncio.gather(use(pool, "a", old), use(pool, "a", new), return_exceptions=True)
+        if new == 1000:
+            assert all(isinstance(result, InsufficientMemoryError) for result in results)
+        else:
+            assert [result.swap.device_bytes for result in results] == [new, new]
+
+
+async def test_a_model_comes_back_to_the_worker_that_had_it():
+    async with running(budget=50) as pool:
+        for name in ("a", "b", "a", "b", "a"):
+            await use(pool, name)
+            await pool.until(lambda: pool.states().get("warm"))
+        assert len({swap.worker for swap in pool.swaps if swap.model == "a"}) == 1
 
 
 async def test_whoever_wants_another_spec_than_the_one_that_loads_gets_it():

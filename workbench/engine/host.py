@@ -56,29 +56,33 @@ class EngineHost:
         self._baseline: MemoryReading | None = None
         self._has_cleaned = False
 
-    def warm_up(self) -> None:
-        """Import what every load would import and open the device, once per process."""
+    def import_engine(self) -> None:
+        """Import what every load would import, once per process. Any thread may do it."""
         from vllm.platforms import current_platform
         from vllm.plugins import load_general_plugins
 
         import workbench.engine.core
         import workbench.engine.loading  # noqa: F401
-        from workbench.engine import linear
         from workbench.engine.once import ask_once_in_worker
-        from workbench.engine.packing import install
-        from workbench.engine.prepared.maps import KeptMaps
 
         load_general_plugins()
-        if not current_platform.is_cpu():
-            import torch
-
-            torch.cuda.init()
-            torch.zeros(1, device="cuda")  # the context itself is made at the first allocation
         ask_once_in_worker()
         if current_platform.is_cpu():
             import vllm.v1.worker.cpu_worker  # noqa: F401
 
-            linear.warm_up()  # after vLLM's kernels are registered: its search trips over what numba imports
+    def warm_up(self) -> None:
+        """Open the device, start what a load needs, and take the baseline; after `import_engine`."""
+        from workbench.engine import linear
+        from workbench.engine.packing import install
+        from workbench.engine.prepared.maps import KeptMaps
+
+        if self._device == "cpu":
+            linear.warm_up()
+        else:
+            import torch
+
+            torch.cuda.init()
+            torch.zeros(1, device="cuda")  # the context itself is made at the first allocation
         self._pack = install()
         self._maps = KeptMaps(self._store) if self._store is not None else None
         gc.collect()

@@ -1,25 +1,45 @@
 """Matrix products on the CPU with weights as they lie in the file."""
 
-from typing import TYPE_CHECKING
+import functools
+import logging
+from types import ModuleType
 
 import torch
 from torch.nn import functional
 
-if TYPE_CHECKING:
-    from types import ModuleType
+log = logging.getLogger(__name__)
+
+MIN_OUT_FEATURES = 4
+"""That the compiled kernels need: they take up to so many together."""
+MANY_ROWS = 256
+"""From so many on, activations no longer stay in the caches beside weights that are widened in registers."""
+BLOCK_BYTES = 2 << 20
+"""Of weights widened at a time for many rows: enough for all cores, little enough to stay in their caches."""
 
 
 def unpacked_linear(x: torch.Tensor, weight: torch.Tensor, bias: torch.Tensor | None = None) -> torch.Tensor:
     """`x @ weight.T + bias`, as `torch.nn.functional.linear`.
+
+    On a processor without instructions for bfloat16, for which torch has but a slow product, weights are
+    widened to float32 on the way, and products summed in float32.
 
     Args:
         x: activations, shape (..., in_features).
         weight: shape (out_features, in_features), of the type of `x`.
         bias: shape (out_features,), or None.
     """
-    if is_widened(weight.dtype) and weight.is_contiguous() and len(weight) >= _narrow().ROW_COLUMNS:
-        return _widened_linear(x, weight, bias)
-    return functional.linear(x, weight, bias)
+    if not (is_widened(weight.dtype) and x.dtype is weight.dtype and weight.is_contiguous()):
+        return functional.linear(x, weight, bias)
+    rows = x.reshape(-1, weight.shape[1])
+    if len(rows) < MANY_ROWS and len(weight) >= MIN_OUT_FEATURES and (kernels := _kernels()):
+        product = _product_of_few(kernels, rows, weight)
+    else:
+        product = _product_of_many(rows, weight)
+    if bias is not None:
+        product += bias
+    # Kernels of vLLM, the rotary embedding for one, take row-major layout for granted.
+    narrow = product.to(x.dtype, memory_format=torch.contiguous_format)
+    return narrow.reshape(*x.shape[:-1], len(weight))
 
 
 def is_widened(dtype: torch.dtype) -> bool:
@@ -28,31 +48,48 @@ def is_widened(dtype: torch.dtype) -> bool:
 
 
 def warm_up() -> None:
-    """Compile what this processor needs, before anybody waits for it."""
+    """Compile what this processor needs, and start its threads, before anybody waits for it.
+
+    To be called once vLLM has registered its own kernels: its search through all modules fails over some of
+    those that numba imports.
+    """
     if is_widened(torch.bfloat16):
-        _narrow()
+        some = torch.ones(8, 8, dtype=torch.bfloat16)
+        unpacked_linear(some, some)
 
 
-def _narrow() -> "ModuleType":
-    """The compiled kernel: half a second to import, 2 s the first time on a machine."""
-    from workbench.engine import narrow
-
+@functools.cache
+def _kernels() -> ModuleType | None:
+    """The compiled kernels: half a second to import, 3 s the first time on a machine."""
+    try:
+        from workbench.engine import narrow
+    except Exception:  # no numba, or nowhere to keep what it compiles
+        log.warning("bfloat16 weights are multiplied without compiled kernels", exc_info=True)
+        return None
     return narrow
 
 
-def _widened_linear(x: torch.Tensor, weight: torch.Tensor, bias: torch.Tensor | None) -> torch.Tensor:
-    narrow, bits = _narrow(), weight.view(torch.uint16).numpy()
-    rows, (out_features, in_features) = x.numel() // x.shape[-1], weight.shape
-    if rows == 1:
-        product = torch.empty(1, out_features)
-        narrow.row_product(x.reshape(-1).float().numpy(), bits, product[0].numpy())
-    else:
-        padded = max(rows, narrow.ROWS)
-        product = torch.empty(padded, out_features)
-        wide_x = torch.zeros(padded, in_features)
-        wide_x[:rows] = x.reshape(rows, in_features)
-        narrow.product(wide_x.numpy(), bits, product.numpy())
-        product = product[:rows]
-    if bias is not None:
-        product += bias
-    return product.to(x.dtype).reshape(*x.shape[:-1], out_features)
+def _product_of_few(kernels: ModuleType, x: torch.Tensor, weight: torch.Tensor) -> torch.Tensor:
+    bits = weight.view(torch.uint16).numpy()
+    if len(x) == 1:
+        product = torch.empty(1, len(weight), dtype=torch.float32)
+        kernels.row_product(x[0].float().numpy(), bits, product[0].numpy())
+        return product
+    padded = max(len(x), kernels.ROWS)
+    wide = torch.zeros(padded, x.shape[1], dtype=torch.float32)
+    wide[: len(x)] = x
+    product = torch.empty(padded, len(weight), dtype=torch.float32)
+    kernels.product(wide.numpy(), bits, product.numpy())
+    return product[: len(x)]
+
+
+def _product_of_many(x: torch.Tensor, weight: torch.Tensor) -> torch.Tensor:
+    out_features, in_features = weight.shape
+    columns = x.float().t().contiguous()
+    product = torch.empty(out_features, len(x), dtype=torch.float32)
+    block = max(1, BLOCK_BYTES // (4 * in_features))
+    wide = torch.empty(block, in_features, dtype=torch.float32)
+    for start in range(0, out_features, block):
+        part = wide[: min(block, out_features - start)].copy_(weight[start : start + block])
+        torch.mm(part, columns, out=product[start : start + block])
+    return product.t()

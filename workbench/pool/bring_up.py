@@ -154,6 +154,7 @@ def _import_engine() -> None:
     # A collection over the libraries' million objects would stop every answer for 0.2 s.
     gc.collect()
     gc.freeze()
+    gc.collect()  # or Python would wait for a quarter as many new objects before the next one
     atexit.register(gc.unfreeze)  # else extension modules complain of leaks at the end
 
 

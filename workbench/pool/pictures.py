@@ -19,8 +19,12 @@ def view(
     runners: RunnerSet,
     waiting: Collection[Ticket],
 ) -> policy.PoolView:
-    """What `policy.decide` looks at; `waiting` is in order of arrival."""
+    """What `policy.decide` looks at.
+
+    `waiting` is in order of arrival; of several specs of one model the last counts.
+    """
     taken = {worker.id for runner in runners for worker in runner.workers}
+    newest = {ticket.spec.name: ticket.spec for ticket in waiting}
     return policy.PoolView(
         now=time.monotonic(),
         fairness_wait=limits.fairness_wait,
@@ -38,7 +42,9 @@ def view(
         workers=tuple(workers.views(taken)),
         runners=tuple(runner.view() for runner in runners),
         waiters=tuple(
-            policy.WaiterView(ticket.number, ticket.spec.name, ticket.spec.device_bytes, ticket.since)
+            policy.WaiterView(
+                ticket.number, ticket.spec.name, newest[ticket.spec.name].device_bytes, ticket.since
+            )
             for ticket in waiting
         ),
     )

@@ -77,7 +77,13 @@ class Worker:
 
     @classmethod
     async def start(
-        cls, worker_id: str, device: str, log_path: Path, prepared_dir: Path, prepared_bytes: int
+        cls,
+        worker_id: str,
+        device: str,
+        log_path: Path,
+        prepared_dir: Path,
+        prepared_bytes: int,
+        compiled_dir: Path,
     ) -> "Worker":
         """Start a process; it reports Warmed once it can take a model.
 
@@ -87,6 +93,7 @@ class Worker:
             log_path: file that its output goes to.
             prepared_dir: folder of prepared weights, shared by all workers.
             prepared_bytes: what that folder may hold.
+            compiled_dir: folder of kernels that were compiled for this processor, shared likewise.
         """
         ours, theirs = socket.socketpair()
         log_path.parent.mkdir(parents=True, exist_ok=True)
@@ -104,8 +111,10 @@ class Worker:
                 stdout=log,
                 stderr=log,
                 pass_fds=[theirs.fileno()],
-                env=worker_environment(device, os.environ, prepared_dir / "compiled"),
-                start_new_session=True,  # Ctrl-C in the terminal is the app's to handle
+                env=worker_environment(device, os.environ, compiled_dir),
+                # Ctrl-C in the terminal is the app's to handle. Not a session of its own: the kernel's
+                # autogroups would weigh priorities only among the threads of one worker.
+                process_group=0,
             )
         reader, writer = await asyncio.open_connection(sock=ours)
         return cls(worker_id, device, process, reader, writer)

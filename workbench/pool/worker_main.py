@@ -67,8 +67,12 @@ class WorkerProcess:
             self._hold_model(self._loads.get())
 
     def _warm_up(self) -> None:
-        """Import at the lowest priority, so that the page comes up first."""
-        _nicely(WARM_UP_NICENESS, self._host.warm_up)
+        """Import at the lowest priority, so that the page comes up first.
+
+        The rest starts threads, which keep the priority of the one that has started them.
+        """
+        _nicely(WARM_UP_NICENESS, self._host.import_engine)
+        self._host.warm_up()
 
     def _hold_model(self, command: Load) -> None:
         """One model, from its load to a clean process."""
@@ -155,7 +159,9 @@ def _nicely(niceness: int, work: Callable[[], T]) -> T:
     """
 
     def lower_priority() -> None:
-        os.setpriority(os.PRIO_PROCESS, threading.get_native_id(), niceness)
+        thread = threading.get_native_id()
+        with contextlib.suppress(OSError):
+            os.setpriority(os.PRIO_PROCESS, thread, max(niceness, os.getpriority(os.PRIO_PROCESS, thread)))
 
     with ThreadPoolExecutor(1, "nice", initializer=lower_priority) as thread:
         return thread.submit(work).result()

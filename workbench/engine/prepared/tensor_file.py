@@ -207,11 +207,17 @@ def map_tensors(fd: int, header: Header) -> dict[str, "Tensor"]:
 
     Pages are the page cache's own, shared by all who map the file, until one is written to: that page is
     then copied, and the file never changes. No descriptor stays open for it, as one would with `mmap`.
+
+    Raises:
+        OSError: the kernel refuses to map it.
     """
     import torch
 
     size = os.fstat(fd).st_size
-    pages = torch.UntypedStorage.from_file(f"/proc/self/fd/{fd}", shared=False, nbytes=size)
+    try:
+        pages = torch.UntypedStorage.from_file(f"/proc/self/fd/{fd}", shared=False, nbytes=size)
+    except RuntimeError as error:  # torch's word for whatever the kernel refuses
+        raise OSError(f"it can't be mapped: {error}") from error
     contents = torch.empty(0, dtype=torch.uint8).set_(pages, 0, (size,))
     tensors = {}
     for name, place in header.tensors.items():
