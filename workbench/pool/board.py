@@ -101,7 +101,7 @@ class Board:
     # Decisions.
 
     def take_warm_worker(self, device: str, model: str) -> str:
-        """Take the warm worker that suits a model best: that had it last, and so may still have its weights mapped.
+        """Take the warm worker that suits a model best: that had it last, and may still have it mapped.
 
         A model that none of them had goes to one that has had few.
         """
