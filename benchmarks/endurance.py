@@ -37,7 +37,7 @@ QUESTIONS = {
     "storyteller": "Tell me a story about a fox",
     "mid": "What is there to see in a small town by the sea?",
 }
-GREEDY = SamplingOptions(temperature=0, max_tokens=32)
+GREEDY = SamplingOptions(temperature=0, max_tokens=16)
 KV_CACHE_BYTES = 64 << 20
 BUDGET_BYTES = 650 << 20
 """Holds the mid-size model, or all demo models; not both."""
