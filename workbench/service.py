@@ -389,14 +389,7 @@ class Workbench:
     async def _start_worker(self, worker_id: str, device: str) -> Worker:
         settings = self.settings
         log_path = settings.data_dir / "logs" / f"worker-{worker_id}.log"
-        return await Worker.start(
-            worker_id,
-            device,
-            log_path,
-            settings.prepared_dir,
-            settings.prepared_bytes,
-            settings.compiled_dir,
-        )
+        return await Worker.start(worker_id, device, log_path, settings.prepared_dir, settings.prepared_bytes)
 
     def _notify(self) -> None:
         self._changed.set()

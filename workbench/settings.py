@@ -108,11 +108,6 @@ class Settings(BaseSettings):
         return self.data_dir / "prepared"
 
     @property
-    def compiled_dir(self) -> Path:
-        """Folder of kernels compiled for this processor; safe to delete at any time."""
-        return self.data_dir / "compiled"
-
-    @property
     def allowed_roots(self) -> tuple[Path, ...]:
         """Folders that local models may come from, resolved."""
         return tuple(root.expanduser().resolve() for root in (*self.model_roots, SHIPPED_DATA, self.data_dir))

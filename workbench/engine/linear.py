@@ -60,7 +60,10 @@ def warm_up() -> None:
 
 @functools.cache
 def _kernels() -> ModuleType | None:
-    """The compiled kernels: half a second to import, 3 s the first time on a machine."""
+    """The compiled kernels, which numba keeps beside their source, or else in the user's cache.
+
+    They take half a second to import, 3 s the first time on a machine.
+    """
     try:
         from workbench.engine import narrow
     except Exception:  # no numba, or nowhere to keep what it compiles

@@ -77,13 +77,7 @@ class Worker:
 
     @classmethod
     async def start(
-        cls,
-        worker_id: str,
-        device: str,
-        log_path: Path,
-        prepared_dir: Path,
-        prepared_bytes: int,
-        compiled_dir: Path,
+        cls, worker_id: str, device: str, log_path: Path, prepared_dir: Path, prepared_bytes: int
     ) -> "Worker":
         """Start a process; it reports Warmed once it can take a model.
 
@@ -93,7 +87,6 @@ class Worker:
             log_path: file that its output goes to.
             prepared_dir: folder of prepared weights, shared by all workers.
             prepared_bytes: what that folder may hold.
-            compiled_dir: folder of kernels that were compiled for this processor, shared likewise.
         """
         ours, theirs = socket.socketpair()
         log_path.parent.mkdir(parents=True, exist_ok=True)
@@ -111,7 +104,7 @@ class Worker:
                 stdout=log,
                 stderr=log,
                 pass_fds=[theirs.fileno()],
-                env=worker_environment(device, os.environ, compiled_dir),
+                env=worker_environment(device, os.environ),
                 # Ctrl-C in the terminal is the app's to handle. Not a session of its own: the kernel's
                 # autogroups would weigh priorities only among the threads of one worker.
                 process_group=0,
