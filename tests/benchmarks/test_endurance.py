@@ -6,11 +6,13 @@ from benchmarks.endurance import Reading, drift, growth, turns
 from benchmarks.footprint import Footprint
 
 
-def reading(rss_mib=100, app_rss_mib=40, threads=10, descriptors=20, shared=("a",), workers=(1, 2)):
+def reading(
+    rss_mib=100, private_mib=70, app_rss_mib=40, threads=10, descriptors=20, shared=("a",), workers=(1, 2)
+):
     return Reading(
         {f"w{number}": pid for number, pid in enumerate(workers)},
         app_rss_mib << 20,
-        Footprint(rss_mib << 20, threads, descriptors, frozenset(shared)),
+        Footprint(rss_mib << 20, private_mib << 20, threads, descriptors, frozenset(shared)),
     )
 
 
@@ -33,9 +35,12 @@ def test_turns_are_the_same_for_the_same_seed():
 
 
 def test_growth_is_what_was_not_there_before():
-    after = reading(rss_mib=103, app_rss_mib=41, threads=11, descriptors=18, shared=("a", "b", "c"))
+    after = reading(
+        rss_mib=103, private_mib=72, app_rss_mib=41, threads=11, descriptors=18, shared=("a", "b", "c")
+    )
     assert growth(reading(), after) == {
         "rss_growth_mb": 3.0,
+        "private_growth_mb": 2.0,
         "app_rss_growth_mb": 1.0,
         "threads_growth": 1,
         "fds_growth": -2,

@@ -67,7 +67,7 @@ def test_anonymous_memory_files_are_counted_while_they_are_mapped():
 
 
 def readings(*rss_mib):
-    return iter([Footprint(mib << 20, 1, 1, frozenset()) for mib in rss_mib]).__next__
+    return iter([Footprint(mib << 20, 0, 1, 1, frozenset()) for mib in rss_mib]).__next__
 
 
 async def test_a_reading_is_taken_when_nothing_changes_any_more(monkeypatch):
@@ -77,7 +77,13 @@ async def test_a_reading_is_taken_when_nothing_changes_any_more(monkeypatch):
 
 @pytest.mark.parametrize("change", [{"threads": 2}, {"descriptors": 2}, {"shared_memory": frozenset("a")}])
 def test_one_thread_or_descriptor_or_segment_is_a_change(change):
-    reading = {"rss_bytes": 0, "threads": 1, "descriptors": 1, "shared_memory": frozenset()}
+    reading = {
+        "rss_bytes": 0,
+        "private_bytes": 0,
+        "threads": 1,
+        "descriptors": 1,
+        "shared_memory": frozenset(),
+    }
     assert Footprint(**reading).steady(Footprint(**reading))
     assert not Footprint(**reading).steady(Footprint(**reading | change))
 
