@@ -91,7 +91,7 @@ class Answer:
 
 def describe_switch(swap: SwapRecord) -> str:
     """Why a switch took what it took, for people."""
-    text = f"loaded from {swap.from_residency}"
+    text = "woken" if swap.from_residency == "host" else f"loaded from {swap.from_residency}"
     if swap.evicted:
         text += f", evicting {' and '.join(swap.evicted)}"
     if swap.wait_s >= LONG_WAIT_S:

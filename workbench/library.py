@@ -22,9 +22,9 @@ UNCHANGED: frozenset[RunnerState] = frozenset({"loading", "waking", "serving"})
 RESIDENCIES: Mapping[RunnerState, Residency] = {
     "loading": "loading",
     "serving": "device",
-    "sleeping": "device",
-    "asleep": "device",
-    "waking": "loading",
+    "sleeping": "sleeping",
+    "asleep": "asleep",
+    "waking": "waking",
     "unloading": "unloading",
 }
 
@@ -176,7 +176,7 @@ class ModelLibrary:
             NotFoundError: there is no such model.
             ConflictError: it is on a device.
         """
-        if self.view(name).residency in ("loading", "device", "unloading"):
+        if self.view(name).residency in RESIDENCIES.values():
             raise ConflictError(f"{name} is on a device. Unload it first.")
         await self._downloads.cancel(name)
         row = await asyncio.to_thread(self._catalog.remove_model, name)

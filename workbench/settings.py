@@ -58,7 +58,9 @@ class Settings(BaseSettings):
     leak_tolerance: ByteSize = Field(
         ByteSize(512 << 20), description="Memory an unload may leave behind before its worker is replaced."
     )
-    sleep: bool = Field(True, description="On a GPU, idle models that give way sleep instead of leaving.")
+    sleep: bool = Field(
+        True, description="Idle models that give way sleep in their worker, if they can, instead of leaving."
+    )
     host_memory_budget: ByteSize | None = Field(
         None, description="Pinned host memory for models asleep; 40 % of the machine's by default."
     )

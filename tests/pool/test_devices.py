@@ -90,10 +90,12 @@ def test_sleep_can_be_left_off(driver, host_of):
     assert (first.can_sleep, first.host_budget_bytes) == (False, 0)
 
 
-def test_the_cpu_cannot_sleep(host):
+def test_models_on_the_cpu_sleep_without_a_budget_for_it(host):
     host(24)
     (cpu,) = find_devices(settings())
-    assert (cpu.can_sleep, cpu.host_budget_bytes) == (False, 0)
+    assert (cpu.can_sleep, cpu.host_budget_bytes) == (True, 0)
+    (cpu,) = find_devices(settings(sleep=False))
+    assert not cpu.can_sleep
 
 
 @pytest.mark.parametrize(("gib", "workers"), [(256, 6), (48, 2), (8, 1)])

@@ -298,3 +298,34 @@ def test_a_device_with_a_sleeper_to_replace_is_able_to_take_a_model():
 def test_a_load_nobody_waits_for_is_given_up_but_a_wake_is_not():
     runners = [RunnerView("a", "cpu", "loading", 40), RunnerView("b", "cpu", "waking", 40)]
     assert decide(view([device(host_budget=50)], taken("w1", "w2"), runners)).evictions == {"a": ""}
+
+
+def test_6_a_model_that_would_keep_its_memory_asleep_is_unloaded():
+    runners = [serving("a", 80, can_sleep=False)]
+    plan = decide(view([device(host_budget=100)], [*taken("w1"), worker("w2")], runners, [waiter(1, "b")]))
+    assert (plan.sleeps, plan.evictions) == ((), {"a": "b"})
+
+
+def test_12_the_longest_unused_sleeper_gives_its_worker_back_for_a_spare():
+    devices = [device(max_workers=3, spares=1, host_budget=100)]
+    runners = [asleep("b", last_used=2), asleep("a", last_used=1), serving("c")]
+    plan = decide(view(devices, taken("w1", "w2", "w3"), runners))
+    assert (plan.evictions, plan.starts) == ({"a": ""}, ())
+
+
+@pytest.mark.parametrize(
+    ("workers", "waiters", "starts"),
+    [
+        ([worker("w3")], [], ()),
+        ([worker("w3", "coming")], [], ()),
+        ([], [], ("cpu",)),
+        ([worker("w3", "leaving")], [waiter(1, "a", size=90)], ()),
+    ],
+    ids=["a worker is warm", "a worker is coming", "one may be started", "it is asked for"],
+)
+def test_12_a_sleeper_stays_where(workers, waiters, starts):
+    devices = [device(max_workers=3, spares=1, host_budget=100)]
+    plan = decide(
+        view(devices, [*taken("w1", "w2"), *workers], [asleep("a"), serving("c", in_flight=1)], waiters)
+    )
+    assert (plan.evictions, plan.starts) == ({}, starts)

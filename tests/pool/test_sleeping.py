@@ -77,13 +77,21 @@ async def test_a_model_that_is_used_again_takes_the_host_memory_of_one_that_is_n
 
 
 async def test_the_longest_unused_sleeper_gives_its_worker_back():
-    async with running(max_workers=3, host_budget=1000) as pool:
+    async with running(max_workers=3, host_budget=1000, spare_workers=0) as pool:
         await sleeping(pool, "a", "b", "c")
         await use(pool, "d", 80)
         await pool.until(lambda: pool.runners() == {"b": "asleep", "c": "asleep", "d": "serving"})
         assert pool.swaps[-1].evicted == ("a", "c")
         await pool.until(lambda: pool.client_of["a"].closed)
         assert len(pool.workers) == 3
+
+
+async def test_a_worker_is_kept_warm_beside_those_of_models_asleep():
+    async with running(max_workers=3, host_budget=1000) as pool:
+        for model in ("a", "b", "c"):
+            await use(pool, model, 80)
+        await pool.until(lambda: pool.states().get("warm"))
+        assert pool.runners() == {"b": "asleep", "c": "serving"}
 
 
 async def test_a_request_that_comes_while_its_model_falls_asleep_waits_and_wakes_it():

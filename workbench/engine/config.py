@@ -13,6 +13,7 @@ from workbench.errors import ModelLoadError
 ACTIVATION_BYTES = 1 << 30
 """Allowance for activations, on top of weights and KV cache, when asking for a share of a GPU."""
 SLEEPING_WORKER = "workbench.engine.sleep.SleepingWorker"
+SLEEPING_CPU_WORKER = "workbench.engine.cpu_sleep.SleepingCPUWorker"
 FAST_FORMATS = ("instanttensor", "fastsafetensors")
 """Readers of safetensors files straight to a GPU that vLLM knows, the faster first; none is required."""
 
@@ -47,7 +48,7 @@ def pickled_config(spec: ModelSpec, device_memory_bytes: int) -> bytes:
             trust_remote_code=False,
             load_format=LOAD_FORMAT,
             distributed_executor_backend=WarmExecutor,
-            **_gpu_arguments(spec),
+            **_platform_arguments(spec),
             **dict(spec.engine_args),
         )
         return pickle.dumps(args.create_engine_config())
@@ -55,10 +56,14 @@ def pickled_config(spec: ModelSpec, device_memory_bytes: int) -> bytes:
         raise ModelLoadError(f"{spec.name} can't be configured: {first_line(error)}") from error
 
 
-def _gpu_arguments(spec: ModelSpec) -> dict[str, Any]:
+def _platform_arguments(spec: ModelSpec) -> dict[str, Any]:
     """Sleep, and few CUDA graphs: vLLM's own choice is some fifty sizes, each captured at every load."""
+    from vllm.platforms import current_platform
+
     arguments: dict[str, Any] = {}
-    if spec.sleeps:
+    if spec.sleeps and current_platform.is_cpu():
+        arguments["worker_cls"] = SLEEPING_CPU_WORKER
+    elif spec.sleeps:
         arguments |= {"enable_sleep_mode": True, "worker_cls": SLEEPING_WORKER}
     if spec.cuda_graph_sizes and not spec.eager:
         arguments["cudagraph_capture_sizes"] = list(spec.cuda_graph_sizes)

@@ -172,7 +172,9 @@ class WarmEngineCore(EngineCoreProc):
     def _process_input_queue(self) -> None:
         """Pack layers while nothing is asked, then wait for work as upstream does."""
         self._idle_since = time.monotonic()
-        while self._packing and not self.has_work() and self.is_running():
+        while (
+            self._packing and not (self.has_work() or self.model_executor.is_sleeping) and self.is_running()
+        ):
             self._pack_or_listen()
         if self.has_work():
             self._idle_since = None
@@ -237,6 +239,7 @@ class WarmEngineCore(EngineCoreProc):
         if self._preparation is not None:
             self._preparation.stop()
             self._preparation.join()
+        self._packing.unpack()
         return super().sleep(level, mode)
 
     @property

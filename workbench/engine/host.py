@@ -134,6 +134,7 @@ class EngineHost:
         finally:
             current_watch.reset(tokens[0])
             current_packing.reset(tokens[1])
+        packing.reversible = preparation is not None and preparation.mapped
         with self._core_lock:
             self._core = core
         if self._cancelled.is_set():
@@ -160,6 +161,13 @@ class EngineHost:
         with self._core_lock:
             if self._core is not None:
                 self._core.request_stop()
+
+    @property
+    def can_sleep(self) -> bool:
+        """Whether the model here would give its memory back asleep; on the CPU, if its weights are mapped."""
+        if self._device != "cpu":
+            return True
+        return self._preparation is not None and self._preparation.mapped
 
     @property
     def step_s(self) -> float:

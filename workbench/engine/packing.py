@@ -25,6 +25,10 @@ class PackingQueue:
 
     _pack: Pack
     _pending: deque[tuple[nn.Module, bool]] = field(default_factory=deque)
+    _packed: list[tuple[nn.Module, bool, nn.Parameter]] = field(default_factory=list)
+    """With the weights as they were before."""
+    reversible: bool = False
+    """Whether weights stay as they are beside packed ones: they are mapped, so they take no memory."""
     put_off: int = 0
     """Layers that were ever in here."""
 
@@ -39,7 +43,18 @@ class PackingQueue:
 
     def pack_one(self) -> None:
         """Pack the next layer: some milliseconds, for a large layer some tens of them."""
-        self._pack(*self._pending.popleft())
+        layer, remove_weight = self._pending.popleft()
+        if self.reversible:
+            self._packed.append((layer, remove_weight, layer.weight))
+        self._pack(layer, remove_weight)
+
+    def unpack(self) -> None:
+        """Give packed weights up for those before, where those are still there: the model falls asleep."""
+        packed, self._packed = self._packed, []
+        for layer, remove_weight, weight in packed:
+            layer.weight = weight
+            layer.cpu_linear = unpacked_linear
+            self._pending.append((layer, remove_weight))
 
     def pack_for(self, seconds: float) -> None:
         """Pack layers until `seconds` are over or none is left; one at least."""
@@ -52,6 +67,7 @@ class PackingQueue:
     def clear(self) -> None:
         """Forget what is left: the model goes."""
         self._pending.clear()
+        self._packed.clear()
 
 
 # vLLM calls its dispatch from deep inside a load, so the load's queue is found here.

@@ -35,7 +35,7 @@ class ModelSpec:
     cuda_graph_sizes: tuple[int, ...] = ()
     """Batch sizes that are captured as CUDA graphs, unless eager."""
     sleeps: bool = False
-    """Whether the engine can give its device memory up and stay; on GPUs only."""
+    """Whether the engine is one that can give its device memory up and stay."""
     engine_args: tuple[tuple[str, str | int | float | bool], ...] = field(default=())
     """Further vLLM engine arguments, checked by the catalog, sorted by name."""
 

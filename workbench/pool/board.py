@@ -79,6 +79,17 @@ class Board:
         """Models asleep whose workers may be taken for this waiter, least recently used first."""
         return self._least_recently_used(device, "asleep", waiter)
 
+    def longest_asleep(self, device: str) -> list[RunnerView]:
+        """Models asleep on the device that nobody asks for, least recently used first."""
+        return [
+            runner
+            for runner in sorted(self.view.runners, key=lambda runner: runner.last_used)
+            if runner.device == device
+            and runner.state == "asleep"
+            and self.settled(runner)
+            and runner.model not in self.asked_for
+        ]
+
     def _least_recently_used(self, device: str, state: str, waiter: WaiterView) -> list[RunnerView]:
         found = [
             runner

@@ -44,7 +44,7 @@ class Device:
     can_sleep: bool = False
     """Whether an idle model can give its memory up while it keeps its worker."""
     host_budget_bytes: int = 0
-    """Host memory for the weights of models asleep."""
+    """Host memory for the weights of models asleep; the CPU needs none, where they are mapped files."""
 
 
 def find_devices(settings: Settings) -> tuple[Device, ...]:
@@ -80,7 +80,7 @@ def _cpu(settings: Settings) -> Device:
     workers = settings.max_workers or max(1, min(MAX_DEFAULT_WORKERS, fitting))
     spendable = int(memory * HOST_SHARE) - workers * CPU_WORKER_BYTES - APP_BYTES
     budget = settings.memory_budget or max(spendable, memory // 4)
-    return Device("cpu", "CPU", memory, int(budget), workers)
+    return Device("cpu", "CPU", memory, int(budget), workers, can_sleep=settings.sleep)
 
 
 def _gpu(index: str, name: str, memory_bytes: int, count: int, settings: Settings) -> Device:

@@ -64,6 +64,8 @@ class Loaded:
     """The engine core serves."""
 
     times: LoadTimes
+    can_sleep: bool = True
+    """Whether the model would give its memory back asleep."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -29,6 +29,11 @@ Host memory for models asleep is claimed and pinned while they serve, because pi
 10. A model with a claim sleeps at level 1, one without at level 2.
 11. One that had to sleep at level 2 and is in use again takes over the claims of models that slept all the
     while: those are unloaded. It never does so when it must sleep, when a request waits for its place.
+
+Workers:
+
+12. A spare worker is kept warm for models that no worker holds. Where none may be started for that, the
+    model that has slept longest unused gives its worker back.
 """
 
 from collections.abc import Iterable
@@ -186,7 +191,8 @@ def _make_room(board: Board, waiter: WaiterView, device: DeviceView, needs_worke
     for runner in board.evictable(device.id, waiter):
         if lacking <= 0 and not needs_worker:
             break
-        (resting if device.can_sleep and not needs_worker else leaving).append(runner)
+        sleeps = device.can_sleep and runner.can_sleep and not needs_worker
+        (resting if sleeps else leaving).append(runner)
         lacking -= runner.device_bytes
         needs_worker = False
     if lacking > 0 or needs_worker:  # 8
@@ -246,7 +252,8 @@ def _give_up_unwanted_loads(board: Board) -> None:
 def _prepare_to_sleep(board: Board) -> None:
     """Claim and pin host memory for models that are idle now."""
     for runner in sorted(board.view.runners, key=lambda runner: -runner.last_used):
-        if not board.devices[runner.device].can_sleep or not board.settled(runner):
+        device = board.devices[runner.device]
+        if not (device.can_sleep and runner.can_sleep and board.settled(runner)):
             continue
         if runner.state == "serving" and not board.claim_host_memory(runner):
             _take_over_claims(board, runner)  # 11
@@ -278,11 +285,13 @@ def _take_over_claims(board: Board, runner: RunnerView) -> None:
 
 
 def _keep_spares(board: Board) -> None:
-    """Start workers until each device has its spare ones, warm or on their way."""
+    """See to it that each device has its spare workers, warm or on their way."""
     for device in board.view.devices:
-        spares = len(board.warm[device.id]) + board.coming_workers[device.id]
-        while spares < device.spare_workers and board.start_worker(device):
-            spares += 1
+        lacking = device.spare_workers - len(board.warm[device.id]) - board.coming_workers[device.id]
+        while lacking > 0 and board.start_worker(device):
+            lacking -= 1
+        for sleeper in board.longest_asleep(device.id)[: max(0, lacking)]:  # 12
+            board.evict(sleeper, "")
 
 
 def _too_large(waiter: WaiterView, devices: Iterable[DeviceView]) -> str:

@@ -46,6 +46,8 @@ class Runner:
     """What loads it, puts it to sleep or wakes it."""
     swaps_before: int = 0
     """Loads its worker had been told of before this one."""
+    can_sleep: bool = False
+    """Whether it would give its memory back asleep."""
     level: SleepLevel = 1
     """How it sleeps, or last slept."""
     slept_at: float = 0.0
@@ -65,6 +67,11 @@ class Runner:
     def device_bytes(self) -> int:
         """What it takes of its device's budget now."""
         return 0 if self.off_device else self.spec.device_bytes
+
+    @property
+    def sleep_bytes(self) -> int:
+        """Host memory that its weights take asleep; on the CPU they are page cache, awake and asleep."""
+        return 0 if self.device == "cpu" else self.spec.weight_bytes
 
     @property
     def configuring(self) -> bool:
@@ -127,9 +134,10 @@ class Runner:
             in_flight=len(self.holders),
             last_used=self.last_used,
             progress=self.progress(),
-            sleep_bytes=self.spec.weight_bytes,
+            can_sleep=self.can_sleep,
+            sleep_bytes=self.sleep_bytes,
             host_bytes=self.host_bytes,
-            unpinned=not self.pinned and self.pinning is None,
+            unpinned=self.sleep_bytes > 0 and not self.pinned and self.pinning is None,
             slept_at=self.slept_at,
         )
 

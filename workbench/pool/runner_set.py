@@ -251,7 +251,8 @@ class RunnerSet:
         """What a worker says about its model."""
         runner = self.on(worker)
         match report:
-            case Loaded(times) if runner is not None and not runner.loaded.done():
+            case Loaded(times, can_sleep) if runner is not None and not runner.loaded.done():
+                runner.can_sleep = can_sleep
                 runner.loaded.set_result(times)
             case LoadProgress(done_bytes) if runner is not None:
                 runner.done_bytes = done_bytes

@@ -40,7 +40,7 @@ class Sleeper:
         assert not runner.holders
         runner.worker.apply(WorkerEvent.SLEEP)
         runner.state, runner.level = "sleeping", level
-        runner.host_bytes = runner.spec.weight_bytes if level == 1 else 0
+        runner.host_bytes = runner.sleep_bytes if level == 1 else 0
         runner.task = self._spawn(self._put_to_sleep(runner))
         log.info("putting to sleep", model=runner.spec.name, worker=runner.worker.id, sleep_level=level)
 

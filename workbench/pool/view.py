@@ -48,6 +48,8 @@ class RunnerView:
     in_flight: int = 0
     last_used: float = 0.0
     progress: Progress | None = None
+    can_sleep: bool = True
+    """Whether it would give its memory back asleep, on a device that can sleep."""
     sleep_bytes: int = 0
     """Host memory that its weights take at level 1."""
     host_bytes: int = 0

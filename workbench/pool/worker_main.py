@@ -90,7 +90,7 @@ class WorkerProcess:
             self._host.release()
             self._send(LoadFailed(failure))
         else:
-            self._send(Loaded(times))
+            self._send(Loaded(times, self._host.can_sleep))
             self._host.run()
             self._host.release()
             self._send(Released())

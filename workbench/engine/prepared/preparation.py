@@ -85,6 +85,11 @@ class Preparation:
                 tensor.data.copy_(tensors[name])
         return True
 
+    @property
+    def mapped(self) -> bool:
+        """Whether the model got its weights from a prepared file, after the load."""
+        return self._entry is not None
+
     def keep(self, model: nn.Module) -> None:
         """Remember the weights of a plain load, to be written; before anything processes them further.
 

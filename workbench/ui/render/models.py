@@ -49,6 +49,7 @@ def _model_actions(model: ModelView) -> list[tuple[str, str]]:
         "downloading": [("cancel", "Cancel")],
         "disk": [("load", "Load"), ("remove", "Remove")],
         "device": [("unload", "Unload")],
+        "asleep": [("load", "Wake"), ("unload", "Unload")],
         "broken": [("remove", "Remove")],
     }
     return actions.get(model.residency, [])

@@ -8,14 +8,19 @@ from workbench.ui import figures
 
 RESIDENCY_LABELS: Mapping[Residency, str] = {
     "device": "serving",
+    "waking": "waking",
     "loading": "loading",
+    "sleeping": "falling asleep",
+    "asleep": "asleep",
     "unloading": "unloading",
     "disk": "on disk",
     "downloading": "downloading",
     "hub": "not downloaded",
     "broken": "can't be served",
 }
-SERVABLE: frozenset[Residency] = frozenset({"device", "loading", "unloading", "disk"})
+SERVABLE: frozenset[Residency] = frozenset(
+    {"device", "waking", "loading", "sleeping", "asleep", "unloading", "disk"}
+)
 """Residencies from which a chat can begin."""
 
 

@@ -67,6 +67,8 @@ def _runner(runner: RunnerSnapshot) -> str:
     residency: Residency = "device" if runner.state == "serving" else runner.state
     if runner.progress:
         doing = measured(runner.progress)
+    elif runner.state == "asleep":
+        doing = f"last used {age(runner.idle_s)} ago, woken when it is asked for"
     elif runner.in_flight:
         doing = figures.count(runner.in_flight, "request") + " in flight"
     else:
@@ -87,7 +89,8 @@ def workers(snapshots: Sequence[WorkerSnapshot]) -> str:
 
 
 def _worker(worker: WorkerSnapshot) -> Row:
-    kind = {"warm": "disk", "serving": "device", "dead": "broken"}.get(worker.state, "loading")
+    kinds = {"warm": "disk", "serving": "device", "asleep": "asleep", "dead": "broken"}
+    kind = kinds.get(worker.state, "loading")
     return (
         worker.id,
         {
@@ -123,7 +126,7 @@ def waiters(snapshots: Sequence[WaiterSnapshot]) -> str:
 
 def loader(models: Sequence[ModelView]) -> str:
     """The form that loads a model before anybody asks for it."""
-    loadable = sorted(model.name for model in models if model.residency == "disk")
+    loadable = sorted(model.name for model in models if model.residency in ("disk", "asleep"))
     options = "".join(f"<option>{escape(name)}</option>" for name in loadable)
     disabled = "" if loadable else " disabled"
     return (

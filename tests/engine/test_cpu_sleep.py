@@ -1,0 +1,88 @@
+"""Models that sleep on the CPU: their KV cache gives its pages back, their weights stay mapped."""
+
+from pathlib import Path
+from types import SimpleNamespace
+
+import psutil
+import torch
+from torch import nn
+
+from tests.engine.helpers import ask, start_workbench, until
+from workbench.engine.cpu_sleep import SleepingCPUWorker
+from workbench.engine.linear import unpacked_linear
+from workbench.engine.packing import PackingQueue
+
+KV_BYTES = 64 << 20
+
+
+def private_bytes() -> int:
+    memory = psutil.Process().memory_info()
+    return memory.rss - memory.shared
+
+
+def test_a_kv_cache_asleep_takes_no_memory_and_is_zero_afterwards():
+    buffer = torch.ones(KV_BYTES, dtype=torch.int8)
+    layers = [buffer[: KV_BYTES // 2].view(torch.bfloat16), buffer[KV_BYTES // 2 :].view(torch.bfloat16)]
+    worker = SleepingCPUWorker.__new__(SleepingCPUWorker)
+    worker.model_runner = SimpleNamespace(kv_caches=layers)
+    before = private_bytes()
+    worker.sleep()
+    assert before - private_bytes() > KV_BYTES // 2
+    worker.wake_up()
+    assert not buffer[4096:-4096].any()
+
+
+def pack(layer: nn.Module, remove_weight: bool) -> None:
+    packed = layer.weight.detach().clone()
+    layer.weight = nn.Parameter(torch.empty(0), requires_grad=False)
+    layer.cpu_linear = lambda x, weight, bias: x @ packed.t()
+
+
+def test_packed_weights_go_asleep_and_are_packed_again_later():
+    layer, x = nn.Linear(4, 4, bias=False), torch.randn(2, 4)
+    weight, expected = layer.weight, layer(x)
+    queue = PackingQueue(pack, reversible=True)
+    queue.add(layer, True)
+    queue.pack_one()
+    assert layer.weight is not weight
+    queue.unpack()
+    assert layer.weight is weight
+    assert layer.cpu_linear is unpacked_linear
+    assert len(queue) == 1
+    queue.pack_one()
+    torch.testing.assert_close(layer.cpu_linear(x, layer.weight, None), expected)
+
+
+def test_weights_that_take_memory_are_not_kept_beside_packed_ones():
+    layer = nn.Linear(4, 4, bias=False)
+    queue = PackingQueue(pack)
+    queue.add(layer, True)
+    queue.pack_one()
+    queue.unpack()
+    assert not queue
+    assert layer.weight.numel() == 0
+
+
+async def test_a_model_sleeps_once_its_weights_are_prepared_and_answers_the_same_when_woken(tmp_path):
+    async with start_workbench(tmp_path, max_workers=3, memory_budget=100 << 20) as workbench:
+        sums, story = ("adder", "38 + 47"), ("storyteller", "Tell me a story about a fox")
+        first = await ask(workbench, *sums)
+        await until(lambda: prepared(tmp_path) == 1)
+        told = await ask(workbench, *story)
+        assert workbench.model("adder").residency in ("unloading", "disk"), "its weights were its own"
+        await until(lambda: prepared(tmp_path) == 2)
+        await ask(workbench, *sums)
+        await ask(workbench, *story)
+        await until(lambda: workbench.model("adder").residency == "asleep")
+        again = await ask(workbench, *sums)
+        assert again.text == first.text
+        assert again.stats.switch_reason == "woken, evicting storyteller"
+        assert workbench.catalog.recent_swaps(1)[0].from_residency == "host"
+        await until(lambda: workbench.model("storyteller").residency == "asleep")
+        assert (await ask(workbench, *story)).text == told.text
+        await workbench.unload("adder")
+        await until(lambda: workbench.model("adder").residency == "disk")
+
+
+def prepared(data_dir: Path) -> int:
+    return len(list((data_dir / "prepared").glob("*.json")))
