@@ -1,13 +1,14 @@
 """What a switch of model costs, from the request to its first token.
 
 Two models of a size take turns through the service call, under a budget that holds only one, so that every
-request pays an eviction and a load: the demo models adder (Llama) and storyteller (Qwen3) as `tiny`, two
+request pays for putting one to sleep and waking the other, and in a run of its own, with sleep left off, for
+an eviction and a load (`…_load_p50_s`): the demo models adder (Llama) and storyteller (Qwen3) as `tiny`, two
 Llamas with a billion random parameters (2.0 GB each, made on first use) as `large`. In the same run a fresh
 stock vLLM server is started on the same models with the same flags, to its first token; with `--with-peers`
 also `transformers serve` and llama-cpp-python's server switch between the same models, in environments of
 their own that are made on first use. Each peer is sent HTTP requests; Workbench has no HTTP API yet.
 
-`large_eta` is the bandwidth at which a switch moves the weights, as a share of the machine's copy bandwidth.
+`large_eta` is the bandwidth at which a load moves the weights, as a share of the machine's copy bandwidth.
 """
 
 import asyncio

@@ -9,7 +9,7 @@ from pathlib import Path
 
 from benchmarks.asking import TimedAnswer, pool_at_rest, timed_answer, until
 from benchmarks.peers.measure import Question
-from benchmarks.report import Figures, spread
+from benchmarks.report import Figures, percentile, spread
 from workbench.engine.page_cache import prefetch
 from workbench.service import SamplingOptions, Workbench
 
@@ -40,13 +40,16 @@ class Pair:
 
 
 @contextlib.asynccontextmanager
-async def running(pair: Pair, data_dir: Path, budget_bytes: int) -> AsyncIterator[Workbench]:
+async def running(
+    pair: Pair, data_dir: Path, budget_bytes: int, sleep: bool = True
+) -> AsyncIterator[Workbench]:
     """Workbench with the pair in its catalog, the engine imported and a worker warm."""
     async with Workbench(
         data_dir=data_dir,
         device=pair.device,
         memory_budget=budget_bytes,
         kv_cache_bytes=pair.kv_cache_bytes,
+        sleep=sleep,
         model_roots=tuple(model.parent.resolve() for model in pair.models),
     ) as workbench:
         known = {model.name for model in workbench.models}
@@ -66,6 +69,10 @@ class Alternation:
         self._pair = pair
         self._count = 0
         self._answers: dict[tuple[str, int], str] = {}
+
+    def go_on(self, workbench: Workbench) -> None:
+        """Ask another Workbench from now on, whose answers must be the same."""
+        self._workbench = workbench
 
     async def switch(self, max_tokens: int | None = None) -> TimedAnswer:
         """Ask the model that is not on the device."""
@@ -99,24 +106,30 @@ class Alternation:
 async def measure(pair: Pair, count: int) -> tuple[Figures, list[Question]]:
     """Figures of `count` switches of a pair of which one fits, named after it, and what was answered.
 
-    The models' own files are in the page cache. `first_s`: the first load of each model, with no prepared
-    weights. `p50_s` and so on: with them. `100_s`: from request to hundredth token.
-    `resident_p50_s`: from one to the other while both are on the device.
+    The models' own files are in the page cache. `p50_s` and so on: switches as they are, to a model that
+    sleeps in its worker. `load_p50_s`: with sleep left off, from prepared weights, and its phases.
+    `first_s`: the first load of each model, when nothing is prepared. `100_s`: from request to hundredth
+    token. `resident_p50_s`: from one to the other while both are on the device.
     """
     for weights in (path for model in pair.models for path in model.glob("*.safetensors")):
         prefetch(weights)  # a cold disk is none of the loader's doing
     with tempfile.TemporaryDirectory(ignore_cleanup_errors=True) as folder:
         data_dir, name = Path(folder), pair.name
-        async with running(pair, data_dir, pair.one_fits) as workbench:
+        async with running(pair, data_dir, pair.one_fits, sleep=False) as workbench:
             turns = Alternation(workbench, pair)
             first = await _first_loads(workbench, turns, data_dir)
-            switches, warm = await _switches(workbench, turns, count)
+            loads, _ = await _switches(workbench, turns, count, "loaded from disk")
             swaps = workbench.catalog.recent_swaps(count)
+        async with running(pair, data_dir, pair.one_fits) as workbench:
+            turns.go_on(workbench)
+            switches, warm = await _switches(workbench, turns, count, "woken")
             long = [await turns.switch(LONG_ANSWER) for _ in range(4)]
         async with running(pair, data_dir, 2 * pair.one_fits) as workbench:
             resident = await _resident(workbench, pair, count)
     figures = spread(name, [_first_token_s(answer) for answer in switches])
     figures |= {
+        f"{name}_load_p50_s": round(statistics.median(map(_first_token_s, loads)), 4),
+        f"{name}_load_p95_s": round(percentile(list(map(_first_token_s, loads)), 0.95), 4),
         f"{name}_first_s": round(statistics.median(map(_first_token_s, first)), 4),
         f"{name}_warm_ttft_s": round(statistics.median(map(_first_token_s, warm)), 4),
         f"{name}_resident_p50_s": round(statistics.median(map(_first_token_s, resident)), 4),
@@ -144,15 +157,21 @@ async def _prepared(folder: Path, count: int) -> None:
 
 
 async def _switches(
-    workbench: Workbench, turns: Alternation, count: int
+    workbench: Workbench, turns: Alternation, count: int, reason: str
 ) -> tuple[list[TimedAnswer], list[TimedAnswer]]:
-    """`count` switches, each followed by the same request without one."""
+    """`count` switches, each followed by the same request without one.
+
+    Raises:
+        RuntimeError: a switch was not of the kind that `reason` begins to tell.
+    """
     switches, warm = [], []
     for number in range(count + DISCARDED):
         if number == 1:  # the first took the only worker; its spare is on its way
             await until(lambda: any(worker.state == "warm" for worker in workbench.pool().workers))
         switched, again = await turns.switch(), await turns.again()
         if number >= DISCARDED:
+            if not switched.stats.switch_reason.startswith(reason):
+                raise RuntimeError(f"A switch was not {reason}, but {switched.stats.switch_reason}.")
             switches.append(switched)
             warm.append(again)
     return switches, warm
@@ -179,5 +198,7 @@ def _first_token_s(answer: TimedAnswer) -> float:
 
 def eta(figures: Figures, pair: Pair, bytes_per_s: float) -> float:
     """Share of the bandwidth at which a switch moves the weights: 1 is a copy, mapped weights may be more."""
-    moving_s = float(str(figures[f"{pair.name}_p50_s"])) - float(str(figures[f"{pair.name}_warm_ttft_s"]))
+    moving_s = float(str(figures[f"{pair.name}_load_p50_s"])) - float(
+        str(figures[f"{pair.name}_warm_ttft_s"])
+    )
     return round(pair.weight_bytes / max(moving_s, 1e-6) / bytes_per_s, 3)
