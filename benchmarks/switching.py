@@ -166,8 +166,8 @@ async def _switches(
     """
     switches, warm = [], []
     for number in range(count + DISCARDED):
-        if number == 1:  # the first took the only worker; its spare is on its way
-            await until(lambda: any(worker.state == "warm" for worker in workbench.pool().workers))
+        if number in (1, DISCARDED):  # a spare is on its way, and takes a core
+            await until(lambda: all(worker.state != "starting" for worker in workbench.pool().workers))
         switched, again = await turns.switch(), await turns.again()
         if number >= DISCARDED:
             if not switched.stats.switch_reason.startswith(reason):

@@ -1,11 +1,13 @@
-"""Engine arguments that only GPUs get; no engine is started."""
+"""Engine arguments that depend on the platform; no engine is started."""
 
 import importlib.util
 from dataclasses import replace
 
 import pytest
 from vllm.engine.arg_utils import AsyncEngineArgs
+from vllm.platforms import current_platform
 from vllm.utils.import_utils import resolve_obj_by_qualname
+from vllm.v1.worker.cpu_worker import CPUWorker
 from vllm.v1.worker.gpu_worker import Worker
 
 from workbench.engine import config
@@ -14,20 +16,27 @@ from workbench.engine.spec import ModelSpec
 SPEC = ModelSpec("a", "/models/a", 1, 1, 0)
 
 
-def test_the_cpu_gets_none():
-    assert config._gpu_arguments(SPEC) == {}
+def test_a_model_that_neither_sleeps_nor_captures_graphs_needs_none():
+    assert config._platform_arguments(SPEC) == {}
 
 
-def test_a_model_that_sleeps_has_a_worker_for_it():
-    arguments = config._gpu_arguments(replace(SPEC, sleeps=True))
+def test_a_model_that_sleeps_on_the_cpu_has_a_worker_for_it():
+    arguments = config._platform_arguments(replace(SPEC, sleeps=True))
+    assert issubclass(resolve_obj_by_qualname(arguments["worker_cls"]), CPUWorker)
+    assert not AsyncEngineArgs(model="a", **arguments).enable_sleep_mode
+
+
+def test_a_model_that_sleeps_on_a_gpu_has_a_worker_for_it(monkeypatch):
+    monkeypatch.setattr(current_platform, "is_cpu", lambda: False)
+    arguments = config._platform_arguments(replace(SPEC, sleeps=True))
     assert issubclass(resolve_obj_by_qualname(arguments["worker_cls"]), Worker)
     assert AsyncEngineArgs(model="a", **arguments).enable_sleep_mode
 
 
 def test_graphs_are_captured_for_few_sizes_unless_eager():
     spec = replace(SPEC, cuda_graph_sizes=(1, 8))
-    assert config._gpu_arguments(spec) == {}
-    arguments = config._gpu_arguments(replace(spec, eager=False))
+    assert config._platform_arguments(spec) == {}
+    arguments = config._platform_arguments(replace(spec, eager=False))
     assert AsyncEngineArgs(model="a", **arguments).cudagraph_capture_sizes == [1, 8]
 
 
