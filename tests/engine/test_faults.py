@@ -66,7 +66,7 @@ async def test_a_hung_worker_is_told_apart_and_replaced(workbench):
 
 async def test_cancelling_the_last_waiter_cancels_the_load_and_the_worker_survives(workbench):
     for model in ("counter", "adder"):
-        if workbench.model(model).residency == "device":
+        if workbench.model(model).residency in ("device", "asleep"):
             await workbench.unload(model)
     await until(lambda: not workbench.pool().runners)
     await until(lambda: any(worker.state == "warm" for worker in workbench.pool().workers))
@@ -82,7 +82,7 @@ async def test_cancelling_the_last_waiter_cancels_the_load_and_the_worker_surviv
     for pid in pids:
         os.kill(pid, signal.SIGCONT)
     await until(lambda: not workbench.pool().runners)
-    assert workbench.catalog.recent_swaps(1)[0].outcome == "cancelled"
+    await until(lambda: workbench.catalog.recent_swaps(1)[0].outcome == "cancelled")
     assert pids <= {worker.pid for worker in workbench.pool().workers}
     assert (await ask(workbench, "storyteller", "Tell me a story")).text.endswith(".")
 
