@@ -11,6 +11,7 @@ from tests.engine.helpers import ask, start_workbench, until
 from workbench.engine.cpu_sleep import SleepingCPUWorker
 from workbench.engine.linear import unpacked_linear
 from workbench.engine.packing import PackingQueue
+from workbench.service import Workbench
 
 KV_BYTES = 64 << 20
 
@@ -22,14 +23,22 @@ def private_bytes() -> int:
 
 def test_a_kv_cache_asleep_takes_no_memory_and_is_zero_afterwards():
     buffer = torch.ones(KV_BYTES, dtype=torch.int8)
-    layers = [buffer[: KV_BYTES // 2].view(torch.bfloat16), buffer[KV_BYTES // 2 :].view(torch.bfloat16)]
+    layers = [buffer[: KV_BYTES // 2].view(torch.bfloat16), [buffer[KV_BYTES // 2 :].view(torch.bfloat16)]]
     worker = SleepingCPUWorker.__new__(SleepingCPUWorker)
     worker.model_runner = SimpleNamespace(kv_caches=layers)
     before = private_bytes()
     worker.sleep()
-    assert before - private_bytes() > KV_BYTES // 2
+    assert before - private_bytes() > 0.9 * KV_BYTES
     worker.wake_up()
     assert not buffer[4096:-4096].any()
+
+
+def test_state_beside_the_kv_cache_is_given_back_too():
+    apart = torch.ones(KV_BYTES, dtype=torch.int8)
+    worker = SleepingCPUWorker.__new__(SleepingCPUWorker)
+    worker.model_runner = SimpleNamespace(kv_caches=[[torch.ones(8), apart]])
+    worker.sleep()
+    assert not apart[4096:-4096].any()
 
 
 def pack(layer: nn.Module, remove_weight: bool) -> None:
@@ -70,7 +79,7 @@ async def test_a_model_sleeps_once_its_weights_are_prepared_and_answers_the_same
         await until(lambda: prepared(tmp_path) == 1)
         told = await ask(workbench, *story)
         assert workbench.model("adder").residency in ("unloading", "disk"), "its weights were its own"
-        await until(lambda: prepared(tmp_path) == 2)
+        await until(lambda: prepared(tmp_path) == 2 and spare_is_warm(workbench))
         await ask(workbench, *sums)
         await ask(workbench, *story)
         await until(lambda: workbench.model("adder").residency == "asleep")
@@ -82,6 +91,30 @@ async def test_a_model_sleeps_once_its_weights_are_prepared_and_answers_the_same
         assert (await ask(workbench, *story)).text == told.text
         await workbench.unload("adder")
         await until(lambda: workbench.model("adder").residency == "disk")
+
+
+async def test_nothing_of_the_kv_cache_is_believed_after_a_wake(tmp_path):
+    """Its pages are zero then: a prefix that still counted as cached would give another answer."""
+    long = "Tell me a story about a fox. " * 18
+    async with start_workbench(tmp_path, max_workers=3, memory_budget=100 << 20) as workbench:
+        for model in ("adder", "storyteller"):
+            await ask(workbench, model, "38 + 47")
+            await until(lambda: prepared(tmp_path) == len(workbench.catalog.recent_swaps()))
+        await until(lambda: spare_is_warm(workbench))
+        await ask(workbench, "adder", "38 + 47")
+        first = await ask(workbench, "storyteller", long)
+        warm = await ask(workbench, "storyteller", long)
+        assert (first.stats.cached_prompt_tokens, warm.text) == (0, first.text)
+        assert warm.stats.cached_prompt_tokens > 0
+        await ask(workbench, "adder", "38 + 47")
+        await until(lambda: workbench.model("storyteller").residency == "asleep")
+        woken = await ask(workbench, "storyteller", long)
+        assert woken.stats.switch_reason == "woken, evicting adder"
+        assert (woken.stats.cached_prompt_tokens, woken.text) == (0, first.text)
+
+
+def spare_is_warm(workbench: Workbench) -> bool:
+    return any(worker.state == "warm" for worker in workbench.pool().workers)
 
 
 def prepared(data_dir: Path) -> int:

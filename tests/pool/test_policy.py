@@ -111,17 +111,55 @@ def test_6_a_full_pool_of_workers_evicts_for_a_worker_though_memory_is_free():
     assert plan.evictions == {"a": "b"}
 
 
-def test_7_without_a_warm_worker_one_is_started():
+@pytest.mark.parametrize(
+    ("others", "starts"),
+    [((), ("cpu",)), ([worker("w3", "starting")], ())],
+    ids=["none starts", "one starts"],
+)
+def test_7_an_idle_model_gives_its_worker_though_one_starts(others, starts):
     plan = decide(
-        view(workers=[worker("w1", "taken")], runners=[serving("a", 10)], waiters=[waiter(1, "b", 10)])
+        view(
+            [device(spares=1, max_workers=4)],
+            workers=[worker("w1", "taken"), worker("w2", "taken"), *others],
+            runners=[serving("new", 10, last_used=2), serving("old", 10, last_used=1)],
+            waiters=[waiter(1, "b", 10)],
+        )
+    )
+    assert (plan.evictions, plan.starts) == ({"old": "b"}, starts)
+
+
+def test_7_where_all_are_busy_a_worker_is_started():
+    plan = decide(
+        view(
+            workers=[worker("w1", "taken")],
+            runners=[serving("a", 10, in_flight=1)],
+            waiters=[waiter(1, "b", 10)],
+        )
     )
     assert plan.starts == ("cpu",)
     assert plan.progress[1].stage == "starting"
 
 
-def test_7_a_worker_on_its_way_is_waited_for():
-    plan = decide(view(workers=[worker("", "coming")], waiters=[waiter(1, "b", 10)]))
-    assert plan.starts == ()
+@pytest.mark.parametrize("state", ["starting", "coming"])
+def test_7_a_worker_on_its_way_is_waited_for(state):
+    plan = decide(
+        view(
+            workers=[worker("w1", "taken"), worker("w2", state)],
+            runners=[serving("a", 10, in_flight=state == "starting")],
+            waiters=[waiter(1, "b", 10)],
+        )
+    )
+    assert (plan.evictions, plan.starts) == ({}, ())
+
+
+def test_7_each_that_waits_claims_a_worker_of_its_own():
+    plan = decide(
+        view(
+            workers=[worker("w1", "coming"), worker("w2", "starting")],
+            waiters=[waiter(1, "a", 10), waiter(2, "b", 10), waiter(3, "c", 10)],
+        )
+    )
+    assert plan.starts == ("cpu",)
 
 
 def test_8_a_busy_model_is_never_evicted():
@@ -201,7 +239,7 @@ def test_a_load_nobody_waits_for_is_given_up():
 def test_spares_are_kept_up_to_the_limit():
     assert decide(view(devices=[device(spares=1)])).starts == ("cpu",)
     assert decide(view(devices=[device(spares=1)], workers=[worker("w1")])).starts == ()
-    assert decide(view(devices=[device(spares=1)], workers=[worker("", "coming")])).starts == ()
+    assert decide(view(devices=[device(spares=1)], workers=[worker("", "starting")])).starts == ()
     full = view(
         devices=[device(spares=1, max_workers=1)], workers=[worker("w1", "taken")], runners=[serving("a")]
     )

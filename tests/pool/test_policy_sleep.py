@@ -88,10 +88,9 @@ def test_7_the_worker_of_the_model_that_slept_longest_unused_is_taken():
     assert plan.progress[1].detail == "Evicting old and Putting c to sleep"
 
 
-def test_7_no_sleeper_goes_while_a_worker_may_be_started():
+def test_7_a_sleeper_gives_its_worker_though_one_starts():
     plan = decide(view([device(host_budget=100)], taken("w1"), [asleep("a")], [waiter(1, "b")]))
-    assert plan.evictions == {}
-    assert plan.starts == ("cpu",)
+    assert (plan.evictions, plan.starts) == ({"a": "b"}, ("cpu",))
 
 
 def test_7_without_a_sleeper_the_model_that_serves_leaves_its_worker():
@@ -318,10 +317,11 @@ def test_12_the_longest_unused_sleeper_gives_its_worker_back_for_a_spare():
     [
         ([worker("w3")], [], ()),
         ([worker("w3", "coming")], [], ()),
+        ([worker("w3", "starting")], [], ()),
         ([], [], ("cpu",)),
         ([worker("w3", "leaving")], [waiter(1, "a", size=90)], ()),
     ],
-    ids=["a worker is warm", "a worker is coming", "one may be started", "it is asked for"],
+    ids=["a worker is warm", "a worker is coming", "one starts", "one may be started", "it is asked for"],
 )
 def test_12_a_sleeper_stays_where(workers, waiters, starts):
     devices = [device(max_workers=3, spares=1, host_budget=100)]

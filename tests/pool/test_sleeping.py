@@ -78,10 +78,13 @@ async def test_a_model_that_is_used_again_takes_the_host_memory_of_one_that_is_n
 
 async def test_the_longest_unused_sleeper_gives_its_worker_back():
     async with running(max_workers=3, host_budget=1000, spare_workers=0) as pool:
-        await sleeping(pool, "a", "b", "c")
+        for model in ("a", "b", "a", "c", "b"):  # each that finds no warm worker has one started
+            await use(pool, model, 80)
+            await pool.until(lambda: not pool.states().get("starting"))
+        await pool.until(lambda: pool.runners() == {"a": "asleep", "b": "serving", "c": "asleep"})
         await use(pool, "d", 80)
         await pool.until(lambda: pool.runners() == {"b": "asleep", "c": "asleep", "d": "serving"})
-        assert pool.swaps[-1].evicted == ("a", "c")
+        assert pool.swaps[-1].evicted == ("a", "b")
         await pool.until(lambda: pool.client_of["a"].closed)
         assert len(pool.workers) == 3
 

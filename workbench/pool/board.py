@@ -26,7 +26,9 @@ class Board:
         """Bytes that models on their way out, or falling asleep, will give back."""
         self.coming_host = dict.fromkeys(self.free, 0)
         self.coming_workers = dict.fromkeys(self.free, 0)
-        """Workers that will be warm by themselves: they start, or give a model back."""
+        """Workers that will be warm in a moment: they give a model back."""
+        self.starting_workers = dict.fromkeys(self.free, 0)
+        """Workers that will be warm in some seconds."""
         for runner in view.runners:
             self.free[runner.device] -= runner.device_bytes
             self.free_host[runner.device] -= runner.host_bytes
@@ -43,6 +45,8 @@ class Board:
                 self.warm[worker.device].append(worker)
             elif worker.state == "coming":
                 self.coming_workers[worker.device] += 1
+            elif worker.state == "starting":
+                self.starting_workers[worker.device] += 1
         self.asked_for = {waiter.model for waiter in view.waiters}
         self.closed: set[str] = set()
         """Models that take no newcomers, because an older request waits for their place."""
@@ -101,13 +105,17 @@ class Board:
         ]
         return sorted(found, key=lambda runner: runner.last_used)
 
-    def has_worker(self, device: DeviceView) -> bool:
-        """Whether a worker is warm, will be by itself, or may be started."""
-        return bool(
-            self.warm[device.id]
-            or self.coming_workers[device.id]
-            or self.worker_count[device.id] < device.max_workers
-        )
+    def has_worker_soon(self, device: str) -> bool:
+        """Whether a worker is warm, or will be in a moment."""
+        return bool(self.warm[device] or self.coming_workers[device])
+
+    def can_start_worker(self, device: DeviceView) -> bool:
+        """Whether a worker starts already, or may be started."""
+        return bool(self.starting_workers[device.id] or self.worker_count[device.id] < device.max_workers)
+
+    def spare_workers(self, device: str) -> int:
+        """Workers that no model has a claim on, warm or on their way."""
+        return len(self.warm[device]) + self.coming_workers[device] + self.starting_workers[device]
 
     # Decisions.
 
@@ -120,11 +128,21 @@ class Board:
         self.warm[device].remove(best)
         return best.id
 
+    def claim_worker(self, device: str, model: str) -> None:
+        """Keep a worker for a model that waits, of those that are there the soonest."""
+        if self.warm[device]:
+            self.take_warm_worker(device, model)
+        elif self.coming_workers[device]:
+            self.coming_workers[device] -= 1
+        elif self.starting_workers[device]:
+            self.starting_workers[device] -= 1
+
     def start_worker(self, device: DeviceView) -> bool:
         """Plan one more worker, if the device may have one."""
         if self.worker_count[device.id] >= device.max_workers:
             return False
         self.worker_count[device.id] += 1
+        self.starting_workers[device.id] += 1
         self.starts.append(device.id)
         return True
 

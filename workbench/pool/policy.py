@@ -14,8 +14,9 @@ The cases of a waiting model, numbered as in the code:
    it last. Asleep, it has its worker: wake it.
 6. It fits once idle models have given way: the least recently used ones, as few as it takes. They are
    put to sleep where the device can do that, else unloaded.
-7. It fits but no worker is warm: wait for one that is on its way, or start one. Where none may be started,
-   the model that has slept longest unused gives its worker back, before one that serves does.
+7. No worker is warm or about to be: one is started, if none starts yet. That takes seconds, so the model
+   that has slept longest unused gives its worker back, else the least recently used idle one does. Only
+   where all are busy the request waits for the start.
 8. What it could displace is busy, or wanted by others that wait: wait, so that requests for a model that
    serves are grouped. After `fairness_wait` those models are closed to newcomers, so that a stream of
    requests for one model can't starve another.
@@ -154,10 +155,7 @@ def _place_new(board: Board, waiter: WaiterView) -> Progress | str:
     device = max(able, key=lambda device: _ease(board, waiter, device))
     progress = _make_room(board, waiter, device, needs_worker=True)
     board.free[device.id] -= waiter.device_bytes  # its claim against those that came later
-    if board.warm[device.id]:
-        board.take_warm_worker(device.id, waiter.model)
-    elif board.coming_workers[device.id]:
-        board.coming_workers[device.id] -= 1
+    board.claim_worker(device.id, waiter.model)
     return progress
 
 
@@ -166,12 +164,11 @@ def _ease(board: Board, waiter: WaiterView, device: DeviceView) -> tuple[int, ..
     free, coming = board.free[device.id], board.coming_bytes[device.id]
     idle = board.evictable(device.id, waiter)
     idle_bytes = sum(runner.device_bytes for runner in idle)
-    has_worker = board.has_worker(device)
-    takes_worker = bool(idle or board.sleepers(device.id, waiter))
+    soon = bool(board.has_worker_soon(device.id) or idle or board.sleepers(device.id, waiter))
     return (
-        free + coming + idle_bytes >= waiter.device_bytes and (has_worker or takes_worker),
-        free >= waiter.device_bytes and has_worker,
-        free + coming >= waiter.device_bytes and has_worker,
+        free + coming + idle_bytes >= waiter.device_bytes and (soon or board.can_start_worker(device)),
+        free >= waiter.device_bytes and soon,
+        free + coming >= waiter.device_bytes and soon,
         bool(board.warm[device.id]),
         free,
     )
@@ -180,9 +177,8 @@ def _ease(board: Board, waiter: WaiterView, device: DeviceView) -> tuple[int, ..
 def _make_room(board: Board, waiter: WaiterView, device: DeviceView, needs_worker: bool) -> Progress:
     """Plan what must give way so that the model can be loaded, or woken, on `device` before long."""
     lacking = waiter.device_bytes - board.free[device.id] - board.coming_bytes[device.id]
-    needs_worker = needs_worker and not (
-        board.warm[device.id] or board.coming_workers[device.id] or board.start_worker(device)
-    )
+    needs_worker = needs_worker and not board.has_worker_soon(device.id)
+    starts = needs_worker and bool(board.starting_workers[device.id] or board.start_worker(device))  # 7
     leaving: list[RunnerView] = []
     resting: list[RunnerView] = []
     if needs_worker and (sleepers := board.sleepers(device.id, waiter)):  # 7
@@ -195,7 +191,7 @@ def _make_room(board: Board, waiter: WaiterView, device: DeviceView, needs_worke
         (resting if sleeps else leaving).append(runner)
         lacking -= runner.device_bytes
         needs_worker = False
-    if lacking > 0 or needs_worker:  # 8
+    if lacking > 0 or (needs_worker and not starts):  # 8
         return _wait_for_busy(board, waiter, device, lacking)
     for runner in leaving:  # 6
         board.evict(runner, waiter.model)
@@ -287,7 +283,7 @@ def _take_over_claims(board: Board, runner: RunnerView) -> None:
 def _keep_spares(board: Board) -> None:
     """See to it that each device has its spare workers, warm or on their way."""
     for device in board.view.devices:
-        lacking = device.spare_workers - len(board.warm[device.id]) - board.coming_workers[device.id]
+        lacking = device.spare_workers - board.spare_workers(device.id)
         while lacking > 0 and board.start_worker(device):
             lacking -= 1
         for sleeper in board.longest_asleep(device.id)[: max(0, lacking)]:  # 12

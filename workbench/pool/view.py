@@ -30,8 +30,8 @@ class WorkerView:
 
     id: str
     device: str
-    state: Literal["coming", "warm", "taken", "leaving"]
-    """coming: will be warm by itself; leaving: will be gone, but its place is not free yet."""
+    state: Literal["starting", "coming", "warm", "taken", "leaving"]
+    """starting: warm in seconds; coming: warm in a moment; leaving: gone, but its place is not free yet."""
     last_held: Mapping[str, float] = field(default_factory=dict)
     """When it was last given each model that it has ever had."""
 

@@ -19,8 +19,8 @@ log = structlog.get_logger("workbench.pool")
 MAX_START_FAILURES = 3
 RETRY_START_S = 30.0
 
-_VIEW_STATES: dict[WorkerState, Literal["coming", "warm"]] = {
-    WorkerState.STARTING: "coming",
+_VIEW_STATES: dict[WorkerState, Literal["starting", "coming", "warm"]] = {
+    WorkerState.STARTING: "starting",
     WorkerState.CLEANING: "coming",
     WorkerState.WARM: "warm",
 }
@@ -71,7 +71,7 @@ class WorkerSet:
             state = "taken" if worker.id in taken else _VIEW_STATES.get(worker.state, "leaving")
             yield policy.WorkerView(worker.id, worker.device, state, worker.last_held)  # type: ignore[arg-type]
         for device in self._starting:
-            yield policy.WorkerView("", device, "coming")
+            yield policy.WorkerView("", device, "starting")
 
     def start(self, device: str) -> None:
         """Start a worker, unless too many have failed to start just now."""
