@@ -36,7 +36,7 @@ from workbench.service import SamplingOptions, Workbench
 from workbench.telemetry.logs import configure_logs
 
 STREAMS = (1, 8, 32)
-REQUESTS = {1: 4, 8: 16, 32: 64}
+REQUESTS = {1: 2, 8: 16, 32: 32}
 """By the number of streams; in all streams together."""
 DEMO = Path("data/demo")
 CONTEXT_LENGTH = 2048
@@ -166,12 +166,12 @@ def figures_of(prefix: str, rounds: Sequence[dict[int, Turn]]) -> Figures:
 def main() -> None:
     """Measure and print."""
     arguments = parser(__doc__)
-    arguments.add_argument("--rounds", type=int, default=5, help="measured, after one discarded")
+    arguments.add_argument("--rounds", type=int, default=3, help="measured, after one discarded")
     options = arguments.parse_args()
     configure_logs("warning", as_json=False)  # to standard error
     subjects = {
         "": Subject(
-            "mid", random_model("mid"), 512 << 20, 64, "{number}. What does a {hero} do all day long?"
+            "mid", random_model("mid"), 512 << 20, 32, "{number}. What does a {hero} do all day long?"
         ),
         "tiny_": Subject("teller", DEMO / "storyteller", 64 << 20, 128, "Tell me a story about a {hero}"),
     }

@@ -1,11 +1,21 @@
 """The event stream: a frame at once, frames on change, signs of life, an end."""
 
 import asyncio
+import itertools
 import json
+from dataclasses import asdict
 
 from tests.ui.fake_workbench import FakeWorkbench
 from workbench.api import events
-from workbench.api.events import Frames, snapshot_view
+from workbench.api.events import Frames, FrameSource
+
+
+async def everything(pool, models) -> dict:
+    return {"pool": {**asdict(pool), "warm": pool.warm}, "models": [asdict(model) for model in models]}
+
+
+def frames_of(workbench, view=everything, **source) -> Frames:
+    return Frames(workbench, FrameSource(view, **source), "this server")
 
 
 def parse(event: str) -> tuple[str, dict]:
@@ -24,7 +34,7 @@ async def next_frame(stream) -> dict:
 async def test_the_first_frame_comes_at_once_and_the_next_on_change(monkeypatch):
     monkeypatch.setattr(events, "FRAME_INTERVAL", 0.01)
     workbench = FakeWorkbench(step_s=0)
-    stream = Frames(workbench, snapshot_view).stream()
+    stream = frames_of(workbench).stream()
     first = await next_frame(stream)
     assert first["pool"]["warm"] is True
     assert first["models"][0]["residency"] == "disk"
@@ -38,7 +48,7 @@ async def test_the_first_frame_comes_at_once_and_the_next_on_change(monkeypatch)
 async def test_a_change_of_the_catalog_alone_is_seen(monkeypatch):
     monkeypatch.setattr(events, "FRAME_INTERVAL", 0.01)
     workbench = FakeWorkbench()
-    stream = Frames(workbench, snapshot_view).stream()
+    stream = frames_of(workbench).stream()
     await next_frame(stream)
     del workbench.catalog["broken"]
     assert "broken" not in [model["name"] for model in (await next_frame(stream))["models"]]
@@ -47,16 +57,29 @@ async def test_a_change_of_the_catalog_alone_is_seen(monkeypatch):
 
 async def test_a_quiet_server_gives_signs_of_life(monkeypatch):
     monkeypatch.setattr(events, "BEAT_INTERVAL", 0.01)
-    stream = Frames(FakeWorkbench(), snapshot_view).stream()
+    stream = frames_of(FakeWorkbench()).stream()
     await next_frame(stream)
     assert parse(await anext(stream))[0] == "beat"
+    await stream.aclose()
+
+
+async def test_a_restless_page_is_looked_at_though_the_pool_is_quiet(monkeypatch):
+    monkeypatch.setattr(events, "FRAME_INTERVAL", 0.01)
+    looks = itertools.count()
+
+    async def view(pool, models) -> dict:
+        return {"third": next(looks) >= 3}
+
+    stream = frames_of(FakeWorkbench(), view, restless=True).stream()
+    assert (await next_frame(stream))["third"] is False
+    assert (await next_frame(stream))["third"] is True, "and what has not changed is not sent"
     await stream.aclose()
 
 
 async def test_a_slow_client_gets_the_newest_frame_only(monkeypatch):
     monkeypatch.setattr(events, "FRAME_INTERVAL", 0.01)
     workbench = FakeWorkbench(step_s=0)
-    frames = Frames(workbench, snapshot_view)
+    frames = frames_of(workbench)
     slow, quick = frames.stream(), frames.stream()
     await next_frame(slow)
     await next_frame(quick)
@@ -70,7 +93,7 @@ async def test_a_slow_client_gets_the_newest_frame_only(monkeypatch):
 
 async def test_the_stream_ends_with_the_workbench_and_the_producer_with_its_listeners():
     workbench = FakeWorkbench()
-    frames = Frames(workbench, snapshot_view)
+    frames = frames_of(workbench)
     stream = frames.stream()
     await next_frame(stream)
     workbench.close()
@@ -78,7 +101,7 @@ async def test_the_stream_ends_with_the_workbench_and_the_producer_with_its_list
         assert [event async for event in stream if "frame" in event] == []
 
     workbench = FakeWorkbench()
-    frames = Frames(workbench, snapshot_view)
+    frames = frames_of(workbench)
     stream = frames.stream()
     await next_frame(stream)
     producer = frames._producer

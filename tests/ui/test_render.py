@@ -1,5 +1,6 @@
 """Rendering: what people read, and that no text from outside becomes markup."""
 
+import asyncio
 import re
 from dataclasses import replace
 from html.parser import HTMLParser
@@ -21,7 +22,7 @@ from workbench.service import (
 from workbench.ui import figures
 from workbench.ui.answer import Answer
 from workbench.ui.render import chat, models, pool
-from workbench.ui.render.live import live_view
+from workbench.ui.render.live import sources
 
 HOSTILE = [
     "<script>alert(1)</script>",
@@ -70,9 +71,18 @@ def everywhere(text: str) -> str:
             chat.error_note(text),
             chat.conversation_list([ConversationView(1, text, text, 0, 1)], 1),
             *(chat.model_note(replace(model, residency=where)) for where in ("hub", "broken", "disk")),
-            *live_view(snapshot, [model, replace(model, residency="broken")])["html"].values(),
+            *live_html(snapshot, [model, replace(model, residency="broken")]),
         ]
     )
+
+
+def live_html(snapshot: PoolSnapshot, models: list[ModelView]) -> list[str]:
+    """The live panels of every page."""
+
+    async def frames() -> list[dict]:
+        return [await source.view(snapshot, models) for source in sources(FakeWorkbench()).values()]
+
+    return [html for frame in asyncio.run(frames()) for html in frame["html"].values()]
 
 
 @pytest.mark.parametrize("text", HOSTILE)

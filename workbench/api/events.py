@@ -1,16 +1,17 @@
-"""`GET /events`: the state of the pool and the catalog as server-sent events.
+"""`GET /events?page=…`: what a page shows, live, as server-sent events.
 
 Frames are named `frame` and carry one JSON object; the first comes at once, the others on change, at most
 two a second. `beat` events come in between: a page can't see comments, and without a sign of life it could
-not tell a quiet server from a dead one. All clients share one producer; a slow client skips frames.
+not tell a quiet server from a dead one. All clients of a page share one producer, which runs while there
+are any; a slow client skips frames.
 """
 
 import asyncio
 import contextlib
 import json
 import uuid
-from collections.abc import AsyncIterator, Callable, Mapping, Sequence
-from dataclasses import asdict
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import structlog
@@ -25,34 +26,47 @@ log = structlog.get_logger("workbench.events")
 FRAME_INTERVAL = 0.5
 BEAT_INTERVAL = 1.0
 
-FrameView = Callable[[PoolSnapshot, Sequence[ModelView]], Mapping[str, Any]]
+FrameView = Callable[[PoolSnapshot, Sequence[ModelView]], Awaitable[Mapping[str, Any]]]
 
 
-def snapshot_view(pool: PoolSnapshot, models: Sequence[ModelView]) -> dict[str, Any]:
-    """The plain data: `{"pool": {…}, "models": […]}` with the fields of the snapshots."""
-    return {"pool": {**asdict(pool), "warm": pool.warm}, "models": [asdict(model) for model in models]}
+@dataclass(frozen=True, slots=True)
+class FrameSource:
+    """What the frames of a page hold."""
+
+    view: FrameView
+    restless: bool = False
+    """Whether it may change while neither the pool nor the catalog does; else it is asked only then."""
 
 
-def events_router(workbench: Workbench, view: FrameView = snapshot_view) -> APIRouter:
-    """The route `/events`; `view` makes what a frame holds, besides "server", which names this process."""
+def events_router(workbench: Workbench, pages: Mapping[str, FrameSource]) -> APIRouter:
+    """The route `/events`; a page that is not known gets the frames of the first."""
     router = APIRouter()
-    frames = Frames(workbench, view)
+    server = uuid.uuid4().hex
+    frames = {page: Frames(workbench, source, server) for page, source in pages.items()}
+    first = next(iter(frames.values()))
 
     @router.get("/events", include_in_schema=False)
-    async def events() -> StreamingResponse:
+    async def events(page: str = "") -> StreamingResponse:
         headers = {"Cache-Control": "no-store", "X-Accel-Buffering": "no"}
-        return StreamingResponse(frames.stream(), media_type="text/event-stream", headers=headers)
+        stream = frames.get(page, first).stream()
+        return StreamingResponse(stream, media_type="text/event-stream", headers=headers)
 
     return router
 
 
 class Frames:
-    """The newest frame, made by one task that runs while somebody listens."""
+    """The newest frame of a page, made by one task that runs while somebody listens.
 
-    def __init__(self, workbench: Workbench, view: FrameView) -> None:
+    Args:
+        workbench: what is looked at.
+        source: what frames hold, besides "server".
+        server: names this process, so that a page notices another one.
+    """
+
+    def __init__(self, workbench: Workbench, source: FrameSource, server: str) -> None:
         self._workbench = workbench
-        self._view = view
-        self._server = uuid.uuid4().hex
+        self._source = source
+        self._server = server
         self._newest = ""
         self._changed = asyncio.Event()
         """Replaced with each frame; whoever waits for the next frame holds the present one."""
@@ -84,7 +98,7 @@ class Frames:
                 self._producer = None  # a client that comes now gets a producer that lives
 
     async def _produce(self) -> None:
-        """Make a frame when the pool or the catalog has changed.
+        """Make a frame when the pool or the catalog has changed, and at each tick for a restless source.
 
         The pool says when it has changed; downloads change the catalog alone, so that is compared.
         """
@@ -99,11 +113,11 @@ class Frames:
                 if pending.done():
                     pool = pending.result()
                     pending = asyncio.ensure_future(anext(pools))
-                elif models == shown:
+                elif models == shown and not self._source.restless:
                     continue
                 if pool is not None:
                     shown = models
-                    self._publish(pool, models)
+                    self._publish(await self._source.view(pool, models))
                     await asyncio.sleep(FRAME_INTERVAL)
         except (StopAsyncIteration, ShuttingDownError):
             pass  # the workbench closes
@@ -114,10 +128,11 @@ class Frames:
             await asyncio.gather(pending, return_exceptions=True)
             self._wake()
 
-    def _publish(self, pool: PoolSnapshot, models: Sequence[ModelView]) -> None:
-        frame = {"server": self._server, **self._view(pool, models)}
-        self._newest = json.dumps(frame, separators=(",", ":"))
-        self._wake()
+    def _publish(self, view: Mapping[str, Any]) -> None:
+        frame = json.dumps({"server": self._server, **view}, separators=(",", ":"))
+        if frame != self._newest:
+            self._newest = frame
+            self._wake()
 
     def _wake(self) -> None:
         changed, self._changed = self._changed, asyncio.Event()

@@ -7,19 +7,23 @@ from fastapi import FastAPI
 
 from workbench.api.events import events_router
 from workbench.service import Workbench
-from workbench.ui import chat_page, ids, models_page, pool_page
+from workbench.ui import chat_page, ids, kv_page, latency_page, models_page, pool_page
 from workbench.ui.actions import build_act
 from workbench.ui.guard import PageGuard
 from workbench.ui.live import panel
-from workbench.ui.render.live import live_view
+from workbench.ui.render.live import sources
 from workbench.ui.theme import theme
 
 STATIC = Path(__file__).parent / "static"
-PAGES = ("/pool", "/models")
+STYLES = ("workbench.css",)
+SCRIPTS = ("workbench.js",)
+"""The first one makes `window.workbench`; those of single pages come after it."""
+PAGES = ("/kv", "/latency", "/pool", "/models")
 """Pages besides the chat at "/": one document, of which the script shows the page that the URL names."""
 
 TOPBAR = """<header><a class="brand" href="./"><span aria-hidden="true">◪</span> Workbench</a>
-<nav aria-label="Pages"><a href="./" data-page="chat">Chat</a><a href="pool" data-page="pool">Pool</a>
+<nav aria-label="Pages"><a href="./" data-page="chat">Chat</a><a href="kv" data-page="kv">KV cache</a>
+<a href="latency" data-page="latency">Latency</a><a href="pool" data-page="pool">Pool</a>
 <a href="models" data-page="models">Models</a></nav></header>"""
 
 
@@ -36,17 +40,19 @@ def build_page(workbench: Workbench) -> gr.Blocks:
                 js_on_load="workbench.themeButton(element)",
             )
         chat_page.build(workbench, act, page)
+        kv_page.build(act)
+        latency_page.build(act)
         pool_page.build(act)
         models_page.build(act)
     return page.queue(default_concurrency_limit=None, api_open=False)
 
 
 def mount(app: FastAPI, workbench: Workbench) -> FastAPI:
-    """Serve the page at "/", "/pool" and "/models", and its event stream at "/events".
+    """Serve the page at "/" and `PAGES`, and its event stream at "/events".
 
     Call it after all other routes are on `app`: the page takes every path that is left.
     """
-    app.include_router(events_router(workbench, view=live_view))
+    app.include_router(events_router(workbench, sources(workbench)))
     app.add_middleware(PageGuard, pages=PAGES)
     return gr.mount_gradio_app(
         app,
@@ -65,5 +71,7 @@ def mount(app: FastAPI, workbench: Workbench) -> FastAPI:
 
 def _head() -> str:
     """Style and script; not through Gradio's `css`, which would reach its own container alone."""
-    style, script = ((STATIC / name).read_text("utf-8") for name in ("workbench.css", "workbench.js"))
+    style, script = (
+        "\n".join((STATIC / name).read_text("utf-8") for name in names) for names in (STYLES, SCRIPTS)
+    )
     return f"<style>{style}</style><script>{script}</script>"

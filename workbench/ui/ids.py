@@ -11,6 +11,8 @@ from typing import Final
 TOPBAR: Final = "topbar"
 STATUS: Final = "pool-status"
 PAGE_CHAT: Final = "page-chat"
+PAGE_KV: Final = "page-kv"
+PAGE_LATENCY: Final = "page-latency"
 PAGE_POOL: Final = "page-pool"
 PAGE_MODELS: Final = "page-models"
 
@@ -26,6 +28,10 @@ SEND: Final = "send"
 STOP: Final = "stop"
 SETTINGS: Final = "chat-settings"
 SYSTEM: Final = "system-prompt"
+
+KV: Final = "kv-cache"
+
+LATENCY: Final = "latency"
 
 DEVICES: Final = "pool-devices"
 WORKERS: Final = "pool-workers"

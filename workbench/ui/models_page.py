@@ -10,7 +10,7 @@ from workbench.ui.render.models import add_model
 
 def build(act: Act) -> None:
     """Lay out the page in the present Blocks context."""
-    with gr.Column(elem_id=ids.PAGE_MODELS, elem_classes=["page"]):
+    with gr.Column(elem_id=ids.PAGE_MODELS, elem_classes=["page", "sheet"]):
         with gr.Row(elem_classes=["page-head"]):
             gr.HTML("<h1>Models</h1><p>What can be served, and what could be.</p>", apply_default_css=False)
         panel(ids.CATALOG, act, elem_classes=["panel"])

@@ -9,7 +9,7 @@ from workbench.ui.live import panel
 
 def build(act: Act) -> None:
     """Lay out the page in the present Blocks context."""
-    with gr.Column(elem_id=ids.PAGE_POOL, elem_classes=["page"]):
+    with gr.Column(elem_id=ids.PAGE_POOL, elem_classes=["page", "sheet"]):
         with gr.Row(elem_classes=["page-head"]):
             gr.HTML("<h1>Pool</h1><p>Warm processes, and the models they hold.</p>", apply_default_css=False)
             panel(ids.LOADER, act)

@@ -2,9 +2,10 @@
    Gradio components call it through `js_on_load` and `js`; nothing here renders untrusted text as HTML. */
 window.workbench = (() => {
   const BASE = new URL("./", document.baseURI);
-  const PAGES = { "": "chat", pool: "pool", models: "models" };
+  const PAGES = { "": "chat", kv: "kv", latency: "latency", pool: "pool", models: "models" };
   const SILENCE = 2500; // ms without a sign of life after which the server counts as gone; it beats each second
   const body = () => document.body;
+  let source = null; // the event stream of the page that shows
 
   // --- Which page shows -----------------------------------------------------------------------------
 
@@ -18,7 +19,9 @@ window.workbench = (() => {
   }
 
   function show(page) {
+    const moved = body().dataset.page !== page;
     body().dataset.page = page;
+    if (moved && source) connect();
     for (const link of document.querySelectorAll("nav [data-page]")) {
       link.toggleAttribute("aria-current", link.dataset.page === page);
       if (link.dataset.page === page) link.setAttribute("aria-current", "page");
@@ -73,11 +76,12 @@ window.workbench = (() => {
   // --- Live panels ------------------------------------------------------------------------------------
 
   const panels = new Map(); // element id -> where the fragment goes and how to tell Gradio
+  const viewers = {}; // page -> what draws the data of its frames
   let frame = null;
+  let residency = null;
   let frameAt = 0;
   let heardAt = 0;
   let arrived = false; // whether Gradio has filled the page
-  let source = null;
 
   function panel(element, server, trigger, events) {
     const root = element;
@@ -112,7 +116,7 @@ window.workbench = (() => {
   }
 
   function fill(id) {
-    const html = frame.html[id];
+    const html = frame.html?.[id];
     const known = panels.get(id);
     if (html === undefined || !known?.root.isConnected) return;
     const wanted = document.createElement("div");
@@ -149,11 +153,21 @@ window.workbench = (() => {
 
   function showFrame(next) {
     if (frame && frame.server !== next.server) return location.reload(); // a new server starts afresh
-    const moved = JSON.stringify(frame?.residency) !== JSON.stringify(next.residency);
     frame = next;
     frameAt = Date.now();
     for (const id of panels.keys()) fill(id);
-    if (moved && arrived) residencyMoved();
+    if (next.data) viewers[body().dataset.page]?.(next.data);
+    if (next.residency) {
+      const moved = JSON.stringify(residency) !== JSON.stringify(next.residency);
+      residency = next.residency;
+      if (moved && arrived) residencyMoved();
+    }
+  }
+
+  /* Let `draw` have the data of each frame while `page` is shown. */
+  function view(page, draw) {
+    viewers[page] = draw;
+    if (frame?.data && body().dataset.page === page) draw(frame.data);
   }
 
   /* Gradio renews the dropdown's choices; not while the person is in it, and not before it has its first. */
@@ -168,7 +182,9 @@ window.workbench = (() => {
 
   function connect() {
     source?.close();
-    source = new EventSource(new URL("events", BASE));
+    const url = new URL("events", BASE);
+    url.searchParams.set("page", body().dataset.page);
+    source = new EventSource(url);
     source.addEventListener("frame", (event) => {
       alive();
       showFrame(JSON.parse(event.data));
@@ -348,5 +364,5 @@ window.workbench = (() => {
   if (document.readyState === "loading") addEventListener("DOMContentLoaded", start);
   else start();
 
-  return { panel, topbar, themeButton, conversationOpened, answerBegins, answerEnds, wanted };
+  return { panel, view, topbar, themeButton, conversationOpened, answerBegins, answerEnds, wanted };
 })();
