@@ -16,7 +16,7 @@ PHONE = {"width": 390, "height": 844}
 
 @pytest.fixture(scope="session")
 def application(tmp_path_factory: pytest.TempPathFactory) -> Iterator[AppProcess]:
-    """The running application with the demo models. A test leaves its own traces there, and no worker dead."""
+    """The running application with the demo models. A test leaves no worker dead."""
     data: Path = tmp_path_factory.mktemp("application")
     with running_app(data) as app:
         httpx.get(app.url, timeout=60)
