@@ -179,7 +179,7 @@ class Answering:
             error=answer.error,
         )
         try:
-            await asyncio.to_thread(self._catalog.append_message, _turn(answer, stats, conversation_id))
+            await asyncio.to_thread(self._catalog.chats.append_message, _turn(answer, stats, conversation_id))
             await asyncio.to_thread(self._catalog.record_request, request)
         except NotFoundError:
             log.info("answer dropped: its conversation was deleted meanwhile", model=answer.model)

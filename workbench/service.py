@@ -252,12 +252,12 @@ class Workbench:
                 updated_at=found.conversation.updated_at,
                 message_count=found.message_count,
             )
-            for found in await asyncio.to_thread(self.catalog.conversations, search)
+            for found in await asyncio.to_thread(self.catalog.chats.conversations, search)
         ]
 
     async def create_conversation(self, model: str = "", system: str = "") -> int:
         """Make an empty conversation and return its id."""
-        row = await asyncio.to_thread(self.catalog.create_conversation, model=model, system=system)
+        row = await asyncio.to_thread(self.catalog.chats.create_conversation, model=model, system=system)
         return row.id
 
     async def messages(self, conversation_id: int) -> list[MessageView]:
@@ -266,8 +266,8 @@ class Workbench:
         Raises:
             NotFoundError: there is no such conversation.
         """
-        conversation = await asyncio.to_thread(self.catalog.conversation, conversation_id)
-        rows = await asyncio.to_thread(self.catalog.messages, conversation_id)
+        conversation = await asyncio.to_thread(self.catalog.chats.conversation, conversation_id)
+        rows = await asyncio.to_thread(self.catalog.chats.messages, conversation_id)
         system = MessageView(0, "system", conversation.system, "", None, "")
         return [system] * bool(conversation.system) + [
             MessageView(row.id, row.role, row.content, row.model, _stored_stats(row), row.error)
@@ -276,11 +276,11 @@ class Workbench:
 
     async def rename_conversation(self, conversation_id: int, title: str) -> None:
         """Give a conversation another title."""
-        await asyncio.to_thread(self.catalog.rename_conversation, conversation_id, title)
+        await asyncio.to_thread(self.catalog.chats.rename_conversation, conversation_id, title)
 
     async def delete_conversation(self, conversation_id: int) -> None:
         """Delete a conversation and its turns."""
-        await asyncio.to_thread(self.catalog.delete_conversation, conversation_id)
+        await asyncio.to_thread(self.catalog.chats.delete_conversation, conversation_id)
 
     # Chat.
 
@@ -334,7 +334,7 @@ class Workbench:
     ) -> tuple[int, list[dict[str, str]]]:
         """Store the user's turn; returns its conversation and what the model is given."""
         title = " ".join(text.split())[:TITLE_CHARACTERS]
-        conversation, history = self.catalog.take_turn(
+        conversation, history = self.catalog.chats.take_turn(
             conversation_id,
             text,
             model=model,

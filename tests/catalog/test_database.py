@@ -32,6 +32,7 @@ def test_migrations_make_the_schema_of_the_tables(tmp_path: Path) -> None:
         tables.SeededModel.__tablename__,
         tables.Conversation.__tablename__,
         tables.Message.__tablename__,
+        tables.Preset.__tablename__,
         tables.Swap.__tablename__,
         tables.Request.__tablename__,
     }
@@ -75,11 +76,11 @@ def test_an_empty_file_is_migrated_and_reopened_unchanged(tmp_path: Path) -> Non
     path = tmp_path / "workbench.db"
     path.touch()
     catalog = Catalog.open(path)
-    catalog.create_conversation("kept")
+    catalog.chats.create_conversation("kept")
     catalog.close()
-    assert _user_version(path) == latest_version() == 1
+    assert _user_version(path) == latest_version()
     again = Catalog.open(path)
-    assert [summary.conversation.title for summary in again.conversations()] == ["kept"]
+    assert [summary.conversation.title for summary in again.chats.conversations()] == ["kept"]
     again.close()
 
 
@@ -88,15 +89,17 @@ def test_an_older_database_gets_only_the_newer_migrations(
 ) -> None:
     path = tmp_path / "workbench.db"
     catalog = Catalog.open(path)
-    catalog.create_conversation("kept")
+    catalog.chats.create_conversation("kept")
     catalog.close()
     migrations = tmp_path / "migrations"
     migrations.mkdir()
-    (migrations / "0001_initial.sql").write_text("this is not run again;")
-    (migrations / "0002_note.sql").write_text("CREATE TABLE notes (id INTEGER PRIMARY KEY);")
+    newest = latest_version()
+    for number in range(1, newest + 1):
+        (migrations / f"{number:04}_known.sql").write_text("this is not run again;")
+    (migrations / f"{newest + 1:04}_note.sql").write_text("CREATE TABLE notes (id INTEGER PRIMARY KEY);")
     monkeypatch.setattr(database, "MIGRATIONS", migrations)
     Catalog.open(path).close()
-    assert _user_version(path) == 2
+    assert _user_version(path) == newest + 1
     with closing(sqlite3.connect(path)) as connection:
         assert connection.execute("SELECT title FROM conversations, (SELECT count(*) FROM notes)").fetchall()
 
@@ -108,14 +111,16 @@ def test_a_failing_migration_leaves_the_database_as_it_was(
     Catalog.open(path).close()
     migrations = tmp_path / "migrations"
     migrations.mkdir()
-    (migrations / "0001_initial.sql").touch()
-    (migrations / "0002_bad.sql").write_text(
+    newest = latest_version()
+    for number in range(1, newest + 1):
+        (migrations / f"{number:04}_known.sql").touch()
+    (migrations / f"{newest + 1:04}_bad.sql").write_text(
         "CREATE TABLE notes (id INTEGER); CREATE TABLE notes (id INTEGER);"
     )
     monkeypatch.setattr(database, "MIGRATIONS", migrations)
     with pytest.raises(sqlite3.OperationalError, match="already exists"):
         Database(path)
-    assert _user_version(path) == 1
+    assert _user_version(path) == newest
     with closing(sqlite3.connect(path)) as connection:
         assert not connection.execute("SELECT 1 FROM sqlite_master WHERE name = 'notes'").fetchall()
     monkeypatch.undo()
@@ -127,7 +132,7 @@ def test_a_newer_database_is_refused_and_left_alone(tmp_path: Path) -> None:
     Database(path).close()
     with closing(sqlite3.connect(path)) as connection:
         connection.execute("PRAGMA user_version = 99")
-    with pytest.raises(UnavailableError, match=r"newer Workbench \(schema 99; this one knows 1\): update"):
+    with pytest.raises(UnavailableError, match=r"newer Workbench \(schema 99; this one knows \d+\): update"):
         Database(path)
     assert _user_version(path) == 99
 
@@ -177,11 +182,11 @@ def test_a_database_locked_by_another_program(tmp_path: Path, monkeypatch: pytes
     catalog = Catalog.open(tmp_path / "workbench.db")
     with closing(sqlite3.connect(tmp_path / "workbench.db", isolation_level=None)) as other:
         other.execute("BEGIN IMMEDIATE")
-        assert catalog.conversations() == []  # reading goes on
+        assert catalog.chats.conversations() == []  # reading goes on
         with pytest.raises(UnavailableError, match="locked by another program: close that program"):
-            catalog.create_conversation()
+            catalog.chats.create_conversation()
         other.execute("ROLLBACK")
-    assert catalog.create_conversation().id == 1
+    assert catalog.chats.create_conversation().id == 1
     catalog.close()
 
 
@@ -242,7 +247,7 @@ def test_a_killed_process_loses_nothing_it_acknowledged(tmp_path: Path) -> None:
         writer.kill()
         acknowledged += writer.stdout.read().splitlines()
     catalog = Catalog.open(path)
-    stored = [message.content for message in catalog.messages(1)]
+    stored = [message.content for message in catalog.chats.messages(1)]
     catalog.close()
     assert len(acknowledged) >= 50
     assert stored[: len(acknowledged)] == acknowledged
@@ -255,28 +260,28 @@ from pathlib import Path
 from workbench.catalog.store import Catalog
 from workbench.catalog.tables import Message
 catalog = Catalog.open(Path(sys.argv[1]))
-chat = catalog.create_conversation()
+chat = catalog.chats.create_conversation()
 for number in itertools.count():
     message = Message(conversation_id=chat.id, role="user", content=f"message {number}")
-    catalog.append_message(message)
+    catalog.chats.append_message(message)
     print(message.content, flush=True)
 """
 
 
 def test_threads_write_side_by_side(catalog: Catalog) -> None:
-    chat = catalog.create_conversation()
+    chat = catalog.chats.create_conversation()
 
     def write() -> None:
         for _ in range(25):
-            catalog.append_message(Message(conversation_id=chat.id, role="user"))
-            catalog.messages(chat.id)
+            catalog.chats.append_message(Message(conversation_id=chat.id, role="user"))
+            catalog.chats.messages(chat.id)
 
     threads = [threading.Thread(target=write) for _ in range(8)]
     for thread in threads:
         thread.start()
     for thread in threads:
         thread.join()
-    assert [message.position for message in catalog.messages(chat.id)] == list(range(200))
+    assert [message.position for message in catalog.chats.messages(chat.id)] == list(range(200))
 
 
 def test_open_files_do_not_depend_on_how_many_threads_met(tmp_path: Path) -> None:

@@ -4,7 +4,7 @@ import pytest
 
 from workbench.catalog.serving import ENGINE_ARGS
 from workbench.catalog.store import Catalog
-from workbench.catalog.tables import Conversation, Message, Model, Request, Swap
+from workbench.catalog.tables import Message, Model, Request, Swap
 from workbench.errors import BadRequestError, ConflictError, NotFoundError
 
 
@@ -35,13 +35,13 @@ def test_unknown_names_and_ids(catalog: Catalog) -> None:
     for call in (catalog.model, catalog.remove_model, catalog.update_model):
         with pytest.raises(NotFoundError, match='no model named "nobody"'):
             call("nobody")
-    for call in (catalog.conversation, catalog.messages, catalog.delete_conversation):
+    for call in (catalog.chats.conversation, catalog.chats.messages, catalog.chats.delete_conversation):
         with pytest.raises(NotFoundError, match="no conversation 7"):
             call(7)
     with pytest.raises(NotFoundError, match="no conversation 7"):
-        catalog.append_message(Message(conversation_id=7, role="user"))
+        catalog.chats.append_message(Message(conversation_id=7, role="user"))
     with pytest.raises(NotFoundError, match="message is gone"):
-        catalog.update_message(7, content="late")
+        catalog.chats.edit_message(7, "late")
 
 
 def test_a_name_and_a_hub_revision_are_listed_once(catalog: Catalog) -> None:
@@ -125,82 +125,6 @@ def test_unfinished_downloads_are_taken_over(catalog: Catalog) -> None:
     }
     assert catalog.model("downloading").download_state == "cancelled"
     assert catalog.model("done").download_state == "done"
-
-
-def test_messages_keep_their_order_and_figures(catalog: Catalog) -> None:
-    chat = catalog.create_conversation("sums", "adder", "be brief", {"temperature": 0.5})
-    assert catalog.conversation(chat.id).options == {"temperature": 0.5}
-    catalog.append_message(Message(conversation_id=chat.id, role="user", content="1+1"))
-    answer = catalog.append_message(Message(conversation_id=chat.id, role="assistant", model="adder"))
-    catalog.update_message(answer.id, content="2", ttft_s=0.25, completion_tokens=1, finish_reason="stop")
-    question, answer = catalog.messages(chat.id)
-    assert (question.position, question.content, question.ttft_s) == (0, "1+1", None)
-    assert (answer.position, answer.content, answer.ttft_s) == (1, "2", 0.25)
-
-
-def test_a_turn_is_stored_with_what_its_conversation_was_asked_with(catalog: Catalog) -> None:
-    def say(
-        text: str, chat: int | None = None, system: str | None = None
-    ) -> tuple[Conversation, list[Message]]:
-        return catalog.take_turn(
-            chat, text, model="adder", system=system, options={"top_k": 3}, title=text.upper()
-        )
-
-    chat, history = say("one", system="be brief")
-    assert (chat.title, chat.model, chat.system, chat.options) == ("ONE", "adder", "be brief", {"top_k": 3})
-    assert history == []
-    chat, history = say("two", chat.id)
-    assert [turn.content for turn in history] == ["one"]
-    assert (chat.title, chat.system) == ("ONE", "be brief")
-    chat, _ = say("three", chat.id, system="")
-    assert catalog.conversation(chat.id).system == ""
-    turns = catalog.messages(chat.id)
-    assert [(turn.position, turn.role, turn.content, turn.model) for turn in turns] == [
-        (0, "user", "one", "adder"),
-        (1, "user", "two", "adder"),
-        (2, "user", "three", "adder"),
-    ]
-    with pytest.raises(NotFoundError):
-        say("to nobody", 4711)
-
-
-def test_the_latest_conversation_comes_first(catalog: Catalog) -> None:
-    first, second = (catalog.create_conversation(title) for title in ("first", "second"))
-    assert [summary.conversation.id for summary in catalog.conversations()] == [second.id, first.id]
-    catalog.append_message(Message(conversation_id=first.id, role="user"))
-    summaries = catalog.conversations()
-    assert [summary.conversation.id for summary in summaries] == [first.id, second.id]
-    assert [summary.message_count for summary in summaries] == [1, 0]
-
-
-def test_search_looks_at_titles_and_messages_in_any_case(catalog: Catalog) -> None:
-    titled = catalog.create_conversation("Über Straßen")
-    told = catalog.create_conversation("other")
-    catalog.append_message(Message(conversation_id=told.id, role="user", content="a 100% ÜBERRASCHUNG"))
-    catalog.append_message(Message(conversation_id=told.id, role="user", content="überhaupt"))
-
-    def found(search: str) -> set[int]:
-        return {summary.conversation.id for summary in catalog.conversations(search)}
-
-    assert found("über") == {titled.id, told.id}
-    assert found(" STRASSEN ") == {titled.id}
-    assert found("100%") == {told.id}
-    assert found("1_0%") == set()  # no wildcards
-    assert found("  ") == {titled.id, told.id}
-
-
-def test_conversations_are_renamed_and_deleted_with_their_messages(catalog: Catalog) -> None:
-    chat = catalog.create_conversation("old")
-    message = catalog.append_message(Message(conversation_id=chat.id, role="user"))
-    assert catalog.rename_conversation(chat.id, " new ").title == "new"
-    with pytest.raises(BadRequestError, match="title is empty"):
-        catalog.rename_conversation(chat.id, "  ")
-    with pytest.raises(BadRequestError, match="has 201 characters, and may have 200"):
-        catalog.rename_conversation(chat.id, "x" * 201)
-    catalog.delete_conversation(chat.id)
-    with pytest.raises(NotFoundError):
-        catalog.update_message(message.id, content="orphan")
-    assert catalog.create_conversation().id > chat.id  # ids are not given out twice
 
 
 def test_swaps_and_requests_are_recorded_latest_first(catalog: Catalog) -> None:

@@ -113,6 +113,45 @@ class Message(SQLModel, table=True):
     duration_s: float | None = None
     finish_reason: str | None = None
 
+    versions: list[dict[str, Any]] = Field(default_factory=list, sa_type=JSON)
+    """All versions of an answer, by the names of `VERSIONED`; empty where there was never but one."""
+    version: int = 0
+    """Which of them counts; its values are those of the columns too, and the columns' are the newer ones."""
+    compared: bool = False
+    """Whether the versions are answers of several models that were asked at once."""
+
+    def as_version(self) -> dict[str, Any]:
+        """What makes this answer another than its other versions."""
+        return self.model_dump(include=VERSIONED)
+
+
+VERSIONED = {
+    "content",
+    "model",
+    "created_at",
+    "error",
+    "prompt_tokens",
+    "completion_tokens",
+    "cached_prompt_tokens",
+    "ttft_s",
+    "switch_s",
+    "switch_reason",
+    "tokens_per_s",
+    "duration_s",
+    "finish_reason",
+}
+
+
+class Preset(SQLModel, table=True):
+    """A system prompt and sampling options to choose for a conversation."""
+
+    __tablename__ = "presets"
+
+    id: int = Field(default=None, primary_key=True)
+    name: str = Field(unique=True)
+    system: str = ""
+    options: dict[str, Any] = Field(default_factory=dict, sa_type=JSON)
+
 
 class Swap(SQLModel, table=True):
     """One swap-in, phase by phase."""
