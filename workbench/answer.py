@@ -47,20 +47,35 @@ class Answer:
     first_at: float | None = None
     last_at: float | None = None
     first_count: int = 0
+    longest_gap_s: float = 0.0
     lease: Lease | None = None
     chunk: GenerationChunk | None = None
 
     def add(self, chunk: GenerationChunk) -> None:
         """Take what an engine step added."""
+        now = time.perf_counter()
+        if self.first_at is None or self.last_at is None:
+            self.first_at, self.first_count = now, chunk.token_count
+        else:
+            self.longest_gap_s = max(self.longest_gap_s, now - self.last_at)
         self.text += chunk.text
-        self.chunk = chunk
-        self.last_at = time.perf_counter()
-        if self.first_at is None:
-            self.first_at, self.first_count = self.last_at, chunk.token_count
+        self.chunk, self.last_at = chunk, now
 
     @property
     def ttft_s(self) -> float:
         return (self.first_at or time.perf_counter()) - self.began
+
+    @property
+    def decode_s(self) -> float | None:
+        """From the first token to the last; None without one."""
+        return self.last_at - self.first_at if self.last_at and self.first_at else None
+
+    @property
+    def bring_up_s(self) -> float:
+        """What of the wait for the lease the model was loaded or woken; the rest was a queue."""
+        if self.lease is None or self.lease.swap is None:
+            return 0.0
+        return min(self.lease.waited_s, self.lease.swap.total_s - self.lease.swap.wait_s)
 
     @property
     def tokens_per_s(self) -> float:
@@ -168,9 +183,13 @@ class Answering:
             model=answer.model,
             conversation_id=conversation_id,
             received_at=answer.received_at,
-            queue_s=answer.lease.waited_s if answer.lease else stats.duration_s,
-            switch_s=stats.switch_s,
+            queue_s=(answer.lease.waited_s if answer.lease else stats.duration_s) - answer.bring_up_s,
+            switch_s=answer.bring_up_s,
+            switch_reason=stats.switch_reason,
             ttft_s=stats.ttft_s if answer.first_at is not None else None,
+            decode_s=answer.decode_s,
+            first_tokens=answer.first_count,
+            longest_gap_s=answer.longest_gap_s or None,
             prompt_tokens=stats.prompt_tokens,
             cached_prompt_tokens=stats.cached_prompt_tokens,
             completion_tokens=stats.completion_tokens,

@@ -3,7 +3,7 @@
 import asyncio
 import contextlib
 import dataclasses
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Mapping
 from contextlib import aclosing
 from pathlib import Path
 from typing import Any, Self, TypeVar
@@ -12,7 +12,7 @@ import structlog
 
 from workbench.answer import Answer, Answering, prompt_messages
 from workbench.catalog.store import Catalog
-from workbench.catalog.tables import Message, Swap
+from workbench.catalog.tables import Message
 from workbench.engine.prepared.store import PreparedStore
 from workbench.engine.spec import ModelSpec, SamplingOptions
 from workbench.errors import (
@@ -21,6 +21,7 @@ from workbench.errors import (
     WorkbenchError,
 )
 from workbench.library import ModelLibrary
+from workbench.measurements import Measurements
 from workbench.pool.bring_up import BringUp
 from workbench.pool.controller import Controller
 from workbench.pool.devices import Device, find_devices
@@ -88,6 +89,7 @@ class Workbench:
         self.settings = settings.model_copy(update=overrides) if settings else Settings(**overrides)
         self._catalog: Catalog | None = None
         self._library: ModelLibrary | None = None
+        self._measurements: Measurements | None = None
         self._controller: Controller | None = None
         self._answering: Answering | None = None
         self._prefetcher: Prefetcher | None = None
@@ -120,6 +122,8 @@ class Workbench:
             self._notify,
         )
         await self._library.start()
+        self._measurements = Measurements(self._catalog)
+        await self._measurements.start()
         self._controller = Controller(
             self._devices,
             Limits.from_settings(settings),
@@ -157,6 +161,8 @@ class Workbench:
             await self._library.close()
         if self._answering is not None:
             await self._answering.finish()
+        if self._measurements is not None:
+            await self._measurements.close()
         if self._tasks:
             await asyncio.wait(self._tasks, timeout=1)
         self._bring_up.close()
@@ -359,6 +365,13 @@ class Workbench:
             if not self._closed:
                 await asyncio.sleep(CHANGE_INTERVAL_S)
 
+    def switch_estimates(self) -> Mapping[str, float]:
+        """Seconds that a switch to each model would take now, by name.
+
+        Models that serve or are on their way, that are not here, or of which nothing is known are left out.
+        """
+        return self._running(self._measurements).switch_estimates(self.models)
+
     async def load(self, model: str) -> None:
         """Bring a model onto a device, evicting idle ones if need be."""
         async with self._running(self._controller).ask(
@@ -413,13 +426,10 @@ class Workbench:
         return await self._bring_up.files_of_load(spec, self._devices[0].memory_bytes, prepared)
 
     def _on_swap(self, record: SwapRecord) -> None:
-        self._spawn(self._record_swap(record))
+        if self._measurements is not None:
+            self._measurements.record_swap(record)
         if record.outcome == "ok" and self._prefetcher is not None:
             self._prefetcher.on_use(record.model)
-
-    async def _record_swap(self, record: SwapRecord) -> None:
-        columns = dataclasses.asdict(record) | {"evicted": list(record.evicted)}
-        await asyncio.to_thread(self.catalog.record_swap, Swap(**columns))
 
 
 def _check_text(text: str) -> None:

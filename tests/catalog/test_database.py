@@ -104,6 +104,38 @@ def test_an_older_database_gets_only_the_newer_migrations(
         assert connection.execute("SELECT title FROM conversations, (SELECT count(*) FROM notes)").fetchall()
 
 
+def test_older_records_tell_queue_and_switch_and_loads_and_wakes_apart(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = tmp_path / "workbench.db"
+    migrations = tmp_path / "migrations"
+    migrations.mkdir()
+    for known in sorted(database.MIGRATIONS.glob("000[12]*.sql")):
+        (migrations / known.name).write_text(known.read_text())
+    with monkeypatch.context() as patch:
+        patch.setattr(database, "MIGRATIONS", migrations)
+        Database(path).close()
+    with closing(sqlite3.connect(path)) as connection, connection:
+        connection.executemany(
+            "INSERT INTO requests VALUES (?, ?, 'adder', NULL, 1, ?, ?, NULL, 1, 0, 1, 2, 'stop', '')",
+            [(1, "switched", 0.3, 0.3), (2, "queued", 0.2, 0.0)],
+        )
+        connection.executemany(
+            "INSERT INTO swaps VALUES (?, 'adder', '', '', 1, ?, '[]', 0, 0, ?, 0.1, ?, 0, 0.1, 1, ?, '')",
+            [
+                (1, "disk", 0.1, 0.1, "ok"),
+                (2, "host", 0, 0, "ok"),
+                (3, "disk", 0, 0, "ok"),
+                (4, "disk", 0, 0, "failed"),
+            ],
+        )
+    catalog = Catalog.open(path)
+    assert [row.queue_s for row in reversed(catalog.recent_requests())] == [0.0, 0.2]
+    assert [row.decode_s for row in catalog.recent_requests()] == [None, None]
+    assert [row.woken for row in reversed(catalog.recent_swaps())] == [False, True, True, False]
+    catalog.close()
+
+
 def test_a_failing_migration_leaves_the_database_as_it_was(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -137,3 +137,12 @@ def test_swaps_and_requests_are_recorded_latest_first(catalog: Catalog) -> None:
     for number in range(3):
         catalog.record_request(Request(request_id=f"r{number}", model="adder", received_at=float(number)))
     assert [row.request_id for row in catalog.recent_requests(limit=2)] == ["r2", "r1"]
+
+
+def test_the_first_load_of_each_model_is_found(catalog: Catalog) -> None:
+    catalog.record_swap(Swap(model="adder", outcome="failed"))
+    catalog.record_swap(Swap(model="adder", total_s=5.0))
+    catalog.record_swap(Swap(model="counter", woken=True, total_s=0.01))
+    catalog.record_swap(Swap(model="adder", total_s=0.5))
+    catalog.record_swap(Swap(model="counter", total_s=0.4))
+    assert [(row.model, row.total_s) for row in catalog.first_loads()] == [("adder", 5.0), ("counter", 0.4)]

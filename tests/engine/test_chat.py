@@ -59,6 +59,15 @@ async def test_a_switch_is_told_timed_and_recorded(workbench):
     request = workbench.catalog.recent_requests(1)[0]
     assert (request.model, request.finish_reason, request.error) == ("counter", "stop", "")
     assert request.completion_tokens == stats.completion_tokens
+    assert request.queue_s + request.switch_s == pytest.approx(stats.switch_s)
+    assert request.switch_s == pytest.approx(swap.total_s - swap.wait_s, abs=0.05)
+    assert request.switch_reason == stats.switch_reason
+    assert request.ttft_s + request.decode_s <= request.duration_s
+    assert 0 < request.longest_gap_s <= request.decode_s
+    assert 1 <= request.first_tokens < request.completion_tokens
+    assert not swap.woken
+    assert swap.worker_start_s > 1
+    assert 0 < workbench.switch_estimates()["adder"] < 60
 
 
 async def test_concurrent_requests_share_one_load(workbench):

@@ -30,6 +30,7 @@ class FakeWorker:
         self.started_at = self.state_since = self.heard_at = self.pinged_at = self.asked_at = 0.0
         self.swaps, self.step_s, self.memory, self.crash_reason = 0, 0.0, MEMORY, ""
         self.was_warm = self.dismissed = False
+        self.start_s = 12.5
         self.last_held = {}
         self.reports = asyncio.Queue()
         self.leaves_behind = 0

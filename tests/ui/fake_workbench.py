@@ -245,6 +245,9 @@ class FakeWorkbench:
                 yield self.pool()
             await asyncio.sleep(0.02)  # no event: tests change things from their own thread
 
+    def switch_estimates(self) -> dict[str, float]:
+        return {view.name: 0.3 for view in self.models if view.residency == "disk"}
+
     async def load(self, model: str) -> None:
         async for _ in self._switch(model):
             pass

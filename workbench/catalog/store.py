@@ -8,7 +8,7 @@ Every method raises UnavailableError when the database can't be read or written.
 from pathlib import Path
 from typing import Any, Self
 
-from sqlmodel import Session, col, select
+from sqlmodel import Session, col, func, select
 
 from workbench.catalog.chats import Chats
 from workbench.catalog.database import Database
@@ -120,6 +120,16 @@ class Catalog:
         with self._database.reading() as session:
             query = select(Swap).order_by(col(Swap.started_at).desc(), col(Swap.id).desc())
             return list(session.exec(query.limit(limit)))
+
+    def first_loads(self) -> list[Swap]:
+        """The first load of each model that succeeded: no weights were prepared then."""
+        with self._database.reading() as session:
+            first = (
+                select(func.min(Swap.id))
+                .where(col(Swap.outcome) == "ok", col(Swap.woken).is_(False))
+                .group_by(col(Swap.model))
+            )
+            return list(session.exec(select(Swap).where(col(Swap.id).in_(first)).order_by(col(Swap.id))))
 
     def record_request(self, request: Request) -> Request:
         """Store a request and return it with its id."""

@@ -165,6 +165,9 @@ class Swap(SQLModel, table=True):
     device: str = ""
     started_at: float = Field(default_factory=time.time)
     from_residency: str = ""
+    """Where the weights came from: "disk" or "host"."""
+    woken: bool = False
+    """Whether a worker that held the model asleep woke it; else it was loaded."""
     evicted: list[str] = Field(default_factory=list, sa_type=JSON)
     """Names of the models that made room."""
     wait_s: float = 0.0
@@ -180,6 +183,8 @@ class Swap(SQLModel, table=True):
     """All of the above: from the first request for the model until it served, or failed."""
     device_bytes: int = 0
     """Weights and KV cache put on the device."""
+    worker_start_s: float = 0.0
+    """What its worker's own start took, from its process to warm."""
     outcome: SwapOutcome = Field(default="ok", sa_type=String)
     error: str = ""
 
@@ -197,11 +202,22 @@ class Request(SQLModel, table=True):
     """None for an API client; not a key, so that figures outlive the conversation."""
     received_at: float = Field(default_factory=time.time)
     queue_s: float = 0.0
+    """Waited for its turn, for room or for a worker."""
     switch_s: float = 0.0
+    """Waited, after that, while the model was loaded or woken."""
+    switch_reason: str = ""
     ttft_s: float | None = None
+    """From arrival to the first token, both waits included; None without one."""
+    decode_s: float | None = None
+    """From the first token to the last; None without one."""
+    first_tokens: int = 0
+    """Tokens that came with the first; the others took `decode_s`."""
+    longest_gap_s: float | None = None
+    """The longest pause between two tokens; None if all came at once."""
     prompt_tokens: int = 0
     cached_prompt_tokens: int = 0
     completion_tokens: int = 0
     duration_s: float = 0.0
     finish_reason: str = ""
+    """ "stop" or "length" of a complete answer, "abort" of one that was stopped, "error" of a failed one."""
     error: str = ""

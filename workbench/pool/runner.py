@@ -29,6 +29,8 @@ class Runner:
     from_residency: str
     evicted: tuple[str, ...]
     state: RunnerState = "loading"
+    woken: bool = False
+    """Whether it last came to serve from sleep."""
     client: "EngineClient | None" = None
     holders: set[int] = field(default_factory=set)
     """Numbers of the tickets that hold a lease: the requests in flight."""
@@ -114,6 +116,8 @@ class Runner:
             evicted=self.evicted,
             outcome=outcome,
             error=error,
+            woken=self.woken,
+            worker_start_s=self.worker.start_s,
             wait_s=self.began_at - self.wanted_at,
             configure_s=times.configure_s if times else 0.0,
             create_s=load.create_s,

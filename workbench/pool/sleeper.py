@@ -73,7 +73,7 @@ class Sleeper:
             evicted: models that had to give way.
         """
         runner.worker.apply(WorkerEvent.WAKE)
-        runner.state, runner.off_device = "waking", False
+        runner.state, runner.off_device, runner.woken = "waking", False, True
         runner.wanted_at, runner.began_at = wanted_at, time.monotonic()
         runner.from_residency, runner.evicted = RESIDENCY_OF_LEVEL[runner.level], tuple(evicted)
         runner.task = self._spawn(self._wake(runner))

@@ -110,6 +110,10 @@ class SwapRecord:
     """Models that had to leave, or fall asleep, for it."""
     outcome: Literal["ok", "failed", "cancelled"]
     error: str = ""
+    woken: bool = False
+    """Whether its worker held the model asleep."""
+    worker_start_s: float = 0.0
+    """What its worker's own start took, from its process to warm."""
     wait_s: float = 0.0
     """Waited for room and for a worker, evictions included."""
     configure_s: float = 0.0

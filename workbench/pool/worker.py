@@ -67,6 +67,8 @@ class Worker:
         """Monotonic time when it was last given each model that it has ever had."""
         self.was_warm = False
         """Whether it has ever been ready for a model."""
+        self.start_s = 0.0
+        """What its start took, from the process to warm; 0 until then."""
         self.dismissed = False
         """Whether the app told it to end."""
         self.crash_reason = ""
@@ -119,8 +121,10 @@ class Worker:
     def apply(self, event: WorkerEvent) -> None:
         """Move to the next state; an illegal event raises."""
         self.state = next_state(self.state, event)
-        self.was_warm |= self.state is WorkerState.WARM
         self.state_since = time.monotonic()
+        if self.state is WorkerState.WARM and not self.was_warm:
+            self.was_warm = True
+            self.start_s = self.state_since - self.started_at
 
     def load(self, config: bytes, input_address: str, output_address: str) -> None:
         """Tell the worker to load; `swaps` counts it."""
