@@ -90,7 +90,7 @@ async def test_cancelling_the_last_waiter_cancels_the_load_and_the_worker_surviv
 async def test_a_busy_model_is_unloaded_only_by_force(workbench):
     stream = workbench.chat("counter", "Count from 0 to 60")
     await first_token(stream)
-    with pytest.raises(ConflictError, match="counter has 1 request in flight"):
+    with pytest.raises(ConflictError, match="1 request of counter is being answered"):
         await workbench.unload("counter")
     await workbench.unload("counter", force=True)
     with pytest.raises(ConflictError, match="unloaded by an administrator"):

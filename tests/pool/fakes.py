@@ -29,8 +29,8 @@ class FakeWorker:
         self.state = WorkerState.STARTING
         self.started_at = self.state_since = self.heard_at = self.pinged_at = self.asked_at = 0.0
         self.swaps, self.step_s, self.memory, self.crash_reason = 0, 0.0, MEMORY, ""
-        self.was_warm = self.dismissed = False
         self.start_s = 12.5
+        self.was_warm = self.dismissed = self.draining = False
         self.last_held = {}
         self.reports = asyncio.Queue()
         self.leaves_behind = 0
@@ -88,6 +88,8 @@ class FakeWorker:
 class FakeClient:
     """Sleeps, wakes and pins at once; a test can hold these up, or make them fail."""
 
+    context_length = 256
+
     def __init__(self):
         self.failed = None
         self.closed = False
@@ -134,7 +136,7 @@ class FakeClient:
 class Pool:
     """A controller and everything it made."""
 
-    def __init__(self, budget=100, max_workers=3, host_budget=None, decide=decide, **limits):
+    def __init__(self, budget=100, max_workers=3, host_budget=None, decide=decide, pinned=None, **limits):
         self.workers, self.clients, self.swaps = [], [], []
         self.client_of = {}
         self.hold_loads = False
@@ -154,6 +156,7 @@ class Pool:
             on_change=self.on_change,
             on_swap=self.swaps.append,
             decide=decide,
+            pinned=pinned or (lambda model: False),
         )
         self.changed = asyncio.Condition()
 

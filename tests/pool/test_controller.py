@@ -154,7 +154,7 @@ async def test_unload_needs_force_while_in_flight():
             await pool.controller.unload("a")
         async with pool.controller.ask(spec("a")) as ticket:
             lease = await ticket.lease()
-            with pytest.raises(ConflictError, match="a has 1 request in flight"):
+            with pytest.raises(ConflictError, match="1 request of a is being answered"):
                 await pool.controller.unload("a")
             await pool.controller.unload("a", force=True)
             assert isinstance(lease.client.failed, ConflictError)

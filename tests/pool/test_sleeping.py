@@ -206,7 +206,7 @@ async def test_a_model_can_be_unloaded_however_it_sleeps(state):
             await asked[0]
             asked.append(asyncio.create_task(use(pool, "a", 80)))
             await pool.until(lambda: pool.runners()["a"] == "waking")
-            with pytest.raises(ConflictError, match="1 request in flight"):
+            with pytest.raises(ConflictError, match="1 request waits for a to be ready"):
                 await pool.controller.unload("a")
         await pool.controller.unload("a", force=True)
         await pool.until(lambda: "a" not in pool.runners() and client.closed)

@@ -36,11 +36,13 @@ class Board:
                 self.coming_bytes[runner.device] += runner.device_bytes
             if runner.state == "unloading":
                 self.coming_host[runner.device] += runner.host_bytes
-                self.coming_workers[runner.device] += 1
+                self.coming_workers[runner.device] += not runner.draining
         self.warm: dict[str, list[WorkerView]] = {device.id: [] for device in view.devices}
         self.worker_count = dict.fromkeys(self.free, 0)
         for worker in view.workers:
             self.worker_count[worker.device] += 1
+            if worker.draining:
+                continue  # none that any model may count on
             if worker.state == "warm":
                 self.warm[worker.device].append(worker)
             elif worker.state == "coming":
@@ -60,6 +62,7 @@ class Board:
         self.evictions: dict[str, str] = {}
         self.pins: list[str] = []
         self.starts: list[str] = []
+        self.stops: list[str] = []
         self.refusals: dict[int, str] = {}
         self.progress: dict[int, Progress] = {}
 
@@ -75,11 +78,41 @@ class Board:
         wanted = runner.model in self.granted or runner.model in self.held
         return not (runner.in_flight or planned or wanted)
 
-    def evictable(self, device: str, waiter: WaiterView) -> list[RunnerView]:
-        """Idle models on the device that may go for this waiter, least recently used first."""
+    def may_give_way(self, runner: RunnerView) -> bool:
+        """Whether the model could leave or fall asleep for another one."""
+        return not (runner.kept or runner.draining) and self.settled(runner)
+
+    def takes_beside_kept(self, device: DeviceView, waiter: WaiterView) -> bool:
+        """Whether the device could take the model if all went but the models that are kept."""
+        return waiter.device_bytes <= self.left_beside_kept(device) and self.worker_beside_kept(device)
+
+    def left_beside_kept(self, device: DeviceView) -> int:
+        """Bytes of the budget that no kept model holds for good."""
+        held = (
+            r.device_bytes for r in self.kept_on(device.id) if r.state in ("loading", "serving", "waking")
+        )
+        return device.budget_bytes - sum(held)
+
+    def worker_beside_kept(self, device: DeviceView) -> bool:
+        """Whether the kept models leave a worker to others."""
+        return len(self.kept_on(device.id)) < device.max_workers
+
+    def kept_on(self, device: str) -> list[RunnerView]:
+        """The kept models that will stay on the device."""
+        return [
+            runner
+            for runner in self.view.runners
+            if runner.device == device and runner.kept and not runner.draining and runner.state != "unloading"
+        ]
+
+    def evictable(self, device: str, waiter: WaiterView | None) -> list[RunnerView]:
+        """Idle models on the device that may go for this waiter, least recently used first.
+
+        Without a waiter, for one that came now.
+        """
         return self._least_recently_used(device, "serving", waiter)
 
-    def sleepers(self, device: str, waiter: WaiterView) -> list[RunnerView]:
+    def sleepers(self, device: str, waiter: WaiterView | None) -> list[RunnerView]:
         """Models asleep whose workers may be taken for this waiter, least recently used first."""
         return self._least_recently_used(device, "asleep", waiter)
 
@@ -90,18 +123,18 @@ class Board:
             for runner in sorted(self.view.runners, key=lambda runner: runner.last_used)
             if runner.device == device
             and runner.state == "asleep"
-            and self.settled(runner)
+            and self.may_give_way(runner)
             and runner.model not in self.asked_for
         ]
 
-    def _least_recently_used(self, device: str, state: str, waiter: WaiterView) -> list[RunnerView]:
+    def _least_recently_used(self, device: str, state: str, waiter: WaiterView | None) -> list[RunnerView]:
         found = [
             runner
             for runner in self.view.runners
             if runner.device == device
             and runner.state == state
-            and self.settled(runner)
-            and (runner.model not in self.asked_for or self.aged(waiter))
+            and self.may_give_way(runner)
+            and (runner.model not in self.asked_for or (waiter is not None and self.aged(waiter)))
         ]
         return sorted(found, key=lambda runner: runner.last_used)
 
@@ -147,12 +180,12 @@ class Board:
         return True
 
     def evict(self, runner: RunnerView, for_model: str) -> None:
-        """Plan to unload a model; its worker will be warm again."""
+        """Plan to unload a model; its worker will be warm again, unless it drains."""
         self.evictions[runner.model] = for_model
         self.closed.add(runner.model)
         self.coming_bytes[runner.device] += runner.device_bytes
         self.coming_host[runner.device] += runner.host_bytes
-        self.coming_workers[runner.device] += 1
+        self.coming_workers[runner.device] += not runner.draining
 
     def put_to_sleep(self, runner: RunnerView, for_model: str) -> None:
         """Plan to put a model to sleep, at level 1 if there is host memory for its weights."""

@@ -16,7 +16,6 @@ import structlog
 from workbench.engine.spec import ModelSpec
 from workbench.errors import (
     InsufficientMemoryError,
-    NotFoundError,
     ShuttingDownError,
     UnavailableError,
     WorkbenchError,
@@ -26,6 +25,7 @@ from workbench.pool.devices import Device
 from workbench.pool.events import (
     Asked,
     Died,
+    DrainAsked,
     Event,
     Left,
     LoadEnded,
@@ -38,9 +38,12 @@ from workbench.pool.events import (
     UnloadAsked,
     Woken,
 )
+from workbench.pool.giving_way import GivingWay, giving_way
 from workbench.pool.health import Limits
+from workbench.pool.history import Departure, History, Row
 from workbench.pool.lease import Lease, Ticket
 from workbench.pool.messages import Cleaned, Crashed, Warmed
+from workbench.pool.orders import Orders
 from workbench.pool.runner_set import BringUpModel, RunnerSet
 from workbench.pool.snapshot import PoolSnapshot, SwapRecord
 from workbench.pool.worker import Worker
@@ -64,17 +67,23 @@ class Controller:
         on_change: Callable[[], None] = lambda: None,
         on_swap: Callable[[SwapRecord], None] = lambda record: None,
         decide: Callable[[policy.PoolView], policy.Plan] = policy.decide,
+        pinned: Callable[[str], bool] = lambda model: False,
     ) -> None:
         self._devices = {device.id: device for device in devices}
         self._limits = limits
         self._on_change = on_change
         self._decide = decide
+        self._pinned = pinned
         self._events: asyncio.Queue[Event] = asyncio.Queue()
         self._numbers = itertools.count(1)
         self._workers = WorkerSet(limits, launch, self._events.put_nowait, self._spawn)
         self._runners = RunnerSet(
             self._devices, bring_up, self._events.put_nowait, self._spawn, on_swap, self._refuse_all_for
         )
+        self._orders = Orders(
+            self._workers, self._runners, lambda model: len(self._tickets_for(model)), pinned
+        )
+        self._history = History()
         self._waiting: dict[int, Ticket] = {}
         self._evicted_for: dict[str, list[str]] = {}
         self._tasks: set[asyncio.Task[None]] = set()
@@ -103,9 +112,18 @@ class Controller:
 
         Raises:
             NotFoundError: it is not on a device.
-            ConflictError: requests are in flight and `force` is False.
+            ConflictError: requests are in flight, or it is pinned, and `force` is False.
         """
         await self._order(lambda done: UnloadAsked(model, force, done))
+
+    async def drain(self, worker_id: str, force: bool = False) -> None:
+        """Have a worker end once what is in flight on it is over; until then it takes nothing new.
+
+        Raises:
+            NotFoundError: there is no such worker.
+            ConflictError: it holds a model and `force` is False; the message says what will happen.
+        """
+        await self._order(lambda done: DrainAsked(worker_id, force, done))
 
     async def restart(self, worker_id: str, force: bool = False) -> None:
         """Replace a worker process.
@@ -125,7 +143,25 @@ class Controller:
 
     def snapshot(self) -> PoolSnapshot:
         """The pool at this moment."""
-        return pictures.snapshot(self._devices.values(), self._workers, self._runners, self._waiting.values())
+        return pictures.snapshot(
+            self._devices.values(), self._workers, self._runners, self._waiting.values(), self._pinned
+        )
+
+    def giving_way(self) -> dict[str, GivingWay]:
+        """By device, which models would give way next."""
+        return giving_way(self._view())
+
+    def timeline(self) -> list[Row]:
+        """Which worker held which model in the last ten minutes."""
+        return self._history.rows()
+
+    def departures(self) -> list[Departure]:
+        """Workers that are gone, the latest first."""
+        return self._history.departures()
+
+    def reconsider(self) -> None:
+        """Decide anew: what is pinned has changed."""
+        self._events.put_nowait(Tick())
 
     # The task that owns the state.
 
@@ -142,6 +178,7 @@ class Controller:
                         self._handle(event)
                     self._unload_outdated()
                     self._carry_out(self._decide(self._view()))
+                    self._history.note(self._workers, self._runners)
                 except Exception:  # a defect; the pool must outlive it
                     log.exception("the controller failed on an event", events=repr(events))
                 if any(not isinstance(event, Tick) for event in events):
@@ -166,26 +203,15 @@ class Controller:
             case Reported():
                 self._on_report(event)
             case Died():
+                self._history.on_died(event.worker, event.how, self._runners.on(event.worker))
                 self._on_start_failed(self._workers.on_died(event))
                 self._runners.on_died(event)
             case LoadEnded() | Slept() | Woken() | Pinned():
                 self._runners.on_event(event)
-            case UnloadAsked(model, force, done):
-                self._answer(done, lambda: self._unload_on_demand(model, force))
-            case RestartAsked(worker_id, force, done):
-                self._answer(done, lambda: self._restart_on_demand(worker_id, force))
+            case UnloadAsked() | DrainAsked() | RestartAsked():
+                self._orders.carry_out(event)
             case Tick():
                 self._workers.check_health()
-
-    def _answer(self, done: "asyncio.Future[None]", action: Callable[[], None]) -> None:
-        if done.done():  # who asked has left
-            return
-        try:
-            action()
-        except WorkbenchError as error:
-            done.set_exception(error)
-        else:
-            done.set_result(None)
 
     def _on_asked(self, ticket: Ticket) -> None:
         runner = self._runners.get(ticket.spec.name)
@@ -226,6 +252,7 @@ class Controller:
             self._workers,
             self._runners,
             self._waiting.values(),
+            self._pinned,
         )
 
     def _carry_out(self, plan: policy.Plan) -> None:
@@ -252,6 +279,8 @@ class Controller:
             self._runners.pin(self._runners[model])
         for device in plan.starts:
             self._workers.start(device)
+        for worker_id in plan.stops:
+            self._workers.retire(worker_id)
         for number, progress in plan.progress.items():
             self._waiting[number].show(progress)
 
@@ -276,7 +305,7 @@ class Controller:
         for ticket in self._tickets_for(model):
             self._waiting.pop(ticket.number).refuse(error)
 
-    # Reports and orders.
+    # Reports.
 
     def _on_report(self, event: Reported) -> None:
         match event.report:
@@ -295,24 +324,6 @@ class Controller:
             for ticket in self._waiting.values():
                 ticket.refuse(UnavailableError(reason))
             self._waiting.clear()
-
-    def _unload_on_demand(self, model: str, force: bool) -> None:
-        runner = self._runners.get(model)
-        if runner is None or runner.state == "unloading":
-            raise NotFoundError(f"{model} is not on a device.")
-        reason = f"{model} was unloaded by an administrator."
-        self._runners.interrupt(runner, force, reason, len(self._tickets_for(model)))
-        self._runners.unload(runner)
-
-    def _restart_on_demand(self, worker_id: str, force: bool) -> None:
-        worker = self._workers[worker_id]
-        runner = self._runners.on(worker)
-        if runner is not None:
-            reason = f"Worker {worker_id} was restarted by an administrator."
-            self._runners.interrupt(runner, force, reason, len(self._tickets_for(runner.spec.name)))
-            self._runners.close_to_newcomers(runner)
-        worker.crash_reason = "was restarted by an administrator"
-        worker.stop()
 
     # The end.
 
@@ -343,7 +354,9 @@ class Controller:
             match self._events.get_nowait():
                 case Asked(ticket):
                     ticket.refuse(_shutting_down())
-                case UnloadAsked(done=done) | RestartAsked(done=done) if not done.done():
+                case UnloadAsked(done=done) | DrainAsked(done=done) | RestartAsked(done=done) if (
+                    not done.done()
+                ):
                     done.set_exception(_shutting_down())
                 case Started(_, Worker() as worker):
                     worker.kill()

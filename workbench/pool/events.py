@@ -95,6 +95,15 @@ class UnloadAsked:
 
 
 @dataclass(frozen=True, slots=True)
+class DrainAsked:
+    """An administrator wants a worker to end once its work is done."""
+
+    worker_id: str
+    force: bool
+    done: asyncio.Future[None]
+
+
+@dataclass(frozen=True, slots=True)
 class RestartAsked:
     """An administrator wants a worker replaced."""
 
@@ -109,4 +118,5 @@ class Tick:
 
 
 RunnerEvent = LoadEnded | Slept | Woken | Pinned
-Event = Asked | Left | Started | Reported | Died | RunnerEvent | UnloadAsked | RestartAsked | Tick
+Order = UnloadAsked | DrainAsked | RestartAsked
+Event = Asked | Left | Started | Reported | Died | RunnerEvent | Order | Tick

@@ -1,7 +1,7 @@
 """The controller's state as two pictures: a view for the policy, a snapshot for people."""
 
 import time
-from collections.abc import Collection
+from collections.abc import Callable, Collection
 
 from workbench.pool import policy
 from workbench.pool.devices import Device
@@ -18,6 +18,7 @@ def view(
     workers: WorkerSet,
     runners: RunnerSet,
     waiting: Collection[Ticket],
+    pinned: Callable[[str], bool],
 ) -> policy.PoolView:
     """What `policy.decide` looks at.
 
@@ -40,7 +41,7 @@ def view(
             for device in devices
         ),
         workers=tuple(workers.views(taken)),
-        runners=tuple(runner.view() for runner in runners),
+        runners=tuple(runner.view(pinned(runner.spec.name)) for runner in runners),
         waiters=tuple(
             policy.WaiterView(
                 ticket.number, ticket.spec.name, newest[ticket.spec.name].device_bytes, ticket.since
@@ -51,7 +52,11 @@ def view(
 
 
 def snapshot(
-    devices: Collection[Device], workers: WorkerSet, runners: RunnerSet, waiting: Collection[Ticket]
+    devices: Collection[Device],
+    workers: WorkerSet,
+    runners: RunnerSet,
+    waiting: Collection[Ticket],
+    pinned: Callable[[str], bool],
 ) -> PoolSnapshot:
     """What the page, the API and notebooks show."""
     now = time.monotonic()
@@ -63,7 +68,7 @@ def snapshot(
         by_model.setdefault(ticket.spec.name, []).append(ticket)
     return PoolSnapshot(
         workers=tuple(worker.snapshot(held.get(worker.id)) for worker in workers),
-        runners=tuple(runner.snapshot() for runner in runners),
+        runners=tuple(runner.snapshot(pinned(runner.spec.name)) for runner in runners),
         waiters=tuple(
             WaiterSnapshot(model, len(tickets), now - tickets[0].since, tickets[0].progress)
             for model, tickets in by_model.items()

@@ -35,6 +35,14 @@ Workers:
 
 12. A spare worker is kept warm for models that no worker holds. Where none may be started for that, the
     model that has slept longest unused gives its worker back.
+
+What people have ordered by hand:
+
+13. A model that is kept (the page says: pinned) never gives way, its load is not given up, and it is not
+    closed to newcomers. A model that fits only in its place is refused, with what to do about it; one
+    asleep where there is no such place is unloaded, to be loaded on another device that has one.
+14. A worker that drains takes no model. Its model takes no newcomers: they wait until what is in flight is
+    over and the model is given back, and it is loaded elsewhere. Then the worker ends.
 """
 
 from collections.abc import Iterable
@@ -70,6 +78,7 @@ __all__ = [
 def decide(view: PoolView) -> Plan:
     """What to do now, given the pool as it is."""
     board = Board(view)
+    _drain(board)
     placed: dict[str, Progress | str] = {}
     ahead = 0
     for waiter in view.waiters:
@@ -97,6 +106,7 @@ def decide(view: PoolView) -> Plan:
         evictions=board.evictions,
         pins=tuple(board.pins),
         starts=tuple(board.starts),
+        stops=tuple(board.stops),
         refusals=board.refusals,
         progress=board.progress,
     )
@@ -113,6 +123,8 @@ def _place(board: Board, waiter: WaiterView) -> Progress | str:
     runner = board.runners.get(waiter.model)
     if runner is not None:
         match runner.state:
+            case _ if runner.draining:  # 14
+                return _wait_for_drain(runner)
             case "serving":  # 1
                 return "granted"
             case "loading":  # 2
@@ -130,8 +142,13 @@ def _place(board: Board, waiter: WaiterView) -> Progress | str:
     return _place_new(board, waiter)
 
 
-def _place_sleeper(board: Board, waiter: WaiterView, runner: RunnerView) -> Progress:
+def _place_sleeper(board: Board, waiter: WaiterView, runner: RunnerView) -> Progress | str:
     device = board.devices[runner.device]
+    if board.kept_on(device.id) and waiter.device_bytes > board.left_beside_kept(device):  # 13
+        if not any(board.takes_beside_kept(other, waiter) for other in board.view.devices):
+            return _beside_kept(board, waiter, board.view.devices)
+        board.evict(runner, waiter.model)
+        return Progress("evicting", f"Moving {waiter.model} to another device")
     if waiter.device_bytes <= board.free[device.id]:  # 5
         board.wakes.append(waiter.model)
         progress = runner.progress or Progress("waking", f"Waking {waiter.model}")
@@ -146,6 +163,9 @@ def _place_new(board: Board, waiter: WaiterView) -> Progress | str:
     able = [device for device in board.view.devices if waiter.device_bytes <= device.budget_bytes]
     if not able:  # 4
         return _too_large(waiter, board.view.devices)
+    able = [device for device in able if board.takes_beside_kept(device, waiter)] or able
+    if not board.takes_beside_kept(able[0], waiter):  # 13
+        return _beside_kept(board, waiter, able)
     for device in able:  # 5
         if waiter.device_bytes <= board.free[device.id] and board.warm[device.id]:
             worker_id = board.take_warm_worker(device.id, waiter.model)
@@ -224,6 +244,7 @@ def _wait_for_busy(board: Board, waiter: WaiterView, device: DeviceView, lacking
         for runner in board.view.runners
         if runner.device == device.id
         and runner.state == "serving"
+        and not runner.kept
         and runner.model not in board.evictions
         and runner.model not in board.sleeps
     ]
@@ -241,7 +262,7 @@ def _wait_for_busy(board: Board, waiter: WaiterView, device: DeviceView, lacking
 def _give_up_unwanted_loads(board: Board) -> None:
     """A load that nobody waits for any more is cancelled."""
     for runner in board.view.runners:
-        if runner.state == "loading" and runner.model not in board.asked_for:
+        if runner.state == "loading" and not runner.kept and runner.model not in board.asked_for:
             board.evictions[runner.model] = ""
 
 
@@ -249,7 +270,7 @@ def _prepare_to_sleep(board: Board) -> None:
     """Claim and pin host memory for models that are idle now."""
     for runner in sorted(board.view.runners, key=lambda runner: -runner.last_used):
         device = board.devices[runner.device]
-        if not (device.can_sleep and runner.can_sleep and board.settled(runner)):
+        if not (device.can_sleep and runner.can_sleep and board.may_give_way(runner)):
             continue
         if runner.state == "serving" and not board.claim_host_memory(runner):
             _take_over_claims(board, runner)  # 11
@@ -268,7 +289,7 @@ def _take_over_claims(board: Board, runner: RunnerView) -> None:
         and sleeper.state == "asleep"
         and sleeper.host_bytes
         and sleeper.last_used < runner.slept_at
-        and board.settled(sleeper)
+        and board.may_give_way(sleeper)
     ]
     lacking = runner.sleep_bytes - board.free_host[runner.device] - board.coming_host[runner.device]
     if sum(sleeper.host_bytes for sleeper in outslept) < lacking:
@@ -288,6 +309,38 @@ def _keep_spares(board: Board) -> None:
             lacking -= 1
         for sleeper in board.longest_asleep(device.id)[: max(0, lacking)]:  # 12
             board.evict(sleeper, "")
+
+
+def _drain(board: Board) -> None:
+    """Have workers that drain give their models back, and end."""
+    for runner in board.view.runners:
+        leaves = runner.state in ("unloading", "sleeping")  # the latter once it is asleep
+        if runner.draining and not leaves and not runner.in_flight:  # 14
+            board.evict(runner, "")
+    for worker in board.view.workers:
+        if worker.draining and worker.state in ("starting", "coming", "warm"):  # 14
+            board.stops.append(worker.id)
+
+
+def _wait_for_drain(runner: RunnerView) -> Progress:
+    if runner.in_flight:
+        answers = f"{runner.in_flight} answer{'s'[: runner.in_flight != 1]}"
+        return Progress(
+            "queued", f"Waiting for {answers} of {runner.model} to end: its worker is being drained"
+        )
+    return Progress("evicting", f"Waiting until the worker that is being drained gives {runner.model} back")
+
+
+def _beside_kept(board: Board, waiter: WaiterView, devices: Iterable[DeviceView]) -> str:
+    kept = [runner for device in devices for runner in board.kept_on(device.id)]
+    left = max(board.left_beside_kept(device) for device in devices)
+    enough = left >= waiter.device_bytes
+    needs, leaves = ("a worker", "none") if enough else (_gib(waiter.device_bytes), _gib(max(0, left)))
+    are, one = ("is", "it") if len(kept) == 1 else ("are", "one of them")
+    return (
+        f"{waiter.model} needs {needs}, but {_names(kept)} {are} pinned, which leaves {leaves}. "
+        f"Unpin or unload {one} on the Pool page, then ask again."
+    )
 
 
 def _too_large(waiter: WaiterView, devices: Iterable[DeviceView]) -> str:

@@ -128,8 +128,8 @@ class Runner:
             device_bytes=self.spec.device_bytes,
         )
 
-    def view(self) -> RunnerView:
-        """What the policy sees."""
+    def view(self, kept: bool) -> RunnerView:
+        """What the policy sees; `kept` if people have pinned the model."""
         return RunnerView(
             model=self.spec.name,
             device=self.device,
@@ -143,10 +143,12 @@ class Runner:
             host_bytes=self.host_bytes,
             unpinned=self.sleep_bytes > 0 and not self.pinned and self.pinning is None,
             slept_at=self.slept_at,
+            kept=kept,
+            draining=any(worker.draining for worker in self.workers),
         )
 
-    def snapshot(self) -> RunnerSnapshot:
-        """What people see."""
+    def snapshot(self, pinned: bool) -> RunnerSnapshot:
+        """What people see; `pinned` if they have pinned the model."""
         return RunnerSnapshot(
             model=self.spec.name,
             state=self.state,
@@ -156,4 +158,9 @@ class Runner:
             idle_s=0.0 if self.holders else time.monotonic() - self.last_used,
             progress=self.progress() if self.state != "asleep" else None,
             host_bytes=self.host_bytes,
+            weight_bytes=self.spec.weight_bytes,
+            kv_cache_bytes=self.spec.kv_cache_bytes,
+            context_length=self.client.context_length if self.client else self.spec.context_length,
+            pinned=pinned,
+            workers=tuple(worker.id for worker in self.workers),
         )

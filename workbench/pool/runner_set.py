@@ -9,7 +9,7 @@ import structlog
 
 from workbench.engine.host import LoadTimes
 from workbench.engine.spec import ModelSpec
-from workbench.errors import ConflictError, ModelLoadError, WorkbenchError, WorkerDiedError
+from workbench.errors import ModelLoadError, WorkbenchError, WorkerDiedError
 from workbench.pool.bring_up import BringUpTimes
 from workbench.pool.devices import Device
 from workbench.pool.events import Died, Event, LoadEnded, Pinned, RunnerEvent, Slept, Woken
@@ -222,21 +222,9 @@ class RunnerSet:
             runner.worker.unload()
         log.info("unloading", model=runner.spec.name, worker=runner.worker.id)
 
-    def interrupt(self, runner: Runner, force: bool, reason: str, waiting: int) -> None:
-        """Fail what is in flight on a runner, and the `waiting` requests for its load, if `force` allows it.
-
-        Raises:
-            ConflictError: there are such requests and `force` is False.
-        """
-        waiting = waiting if runner.state in ("loading", "waking") else 0
-        busy = len(runner.holders) + waiting
-        if busy and not force:
-            raise ConflictError(
-                f"{runner.spec.name} has {busy} request{'s'[: busy != 1]} in flight. "
-                "Wait for them to end, or confirm that they may be cut off."
-            )
-        error = ConflictError(f"{reason} Send the message again.")
-        if waiting:
+    def cut_off(self, runner: Runner, error: WorkbenchError) -> None:
+        """Fail what is in flight on a runner, and the requests that wait for its load or wake."""
+        if runner.state in ("loading", "waking"):
             self._refuse(runner.spec.name, error)
         if runner.client is not None and runner.holders:
             runner.client.fail(error)

@@ -37,6 +37,8 @@ class WorkerSnapshot:
     age_s: float
     swaps: int
     in_flight: int
+    draining: bool = False
+    """Whether it ends as soon as what is in flight on it is over."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,6 +56,15 @@ class RunnerSnapshot:
     progress: Progress | None
     host_bytes: int = 0
     """Host memory that is set aside for its weights while it sleeps."""
+    weight_bytes: int = 0
+    kv_cache_bytes: int = 0
+    """What it takes awake is the sum of the two."""
+    context_length: int = 0
+    """Longest sequence, prompt and answer, in tokens; 0 while it is not known yet."""
+    pinned: bool = False
+    """Whether people want it to stay: it gives way to no other model."""
+    workers: tuple[str, ...] = ()
+    """Those that hold it."""
 
 
 @dataclass(frozen=True, slots=True)

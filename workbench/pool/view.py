@@ -34,6 +34,8 @@ class WorkerView:
     """starting: warm in seconds; coming: warm in a moment; leaving: gone, but its place is not free yet."""
     last_held: Mapping[str, float] = field(default_factory=dict)
     """When it was last given each model that it has ever had."""
+    draining: bool = False
+    """Whether it ends as soon as what is in flight on it is over."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,6 +60,10 @@ class RunnerView:
     """Whether a further piece of its host memory can be pinned now."""
     slept_at: float = 0.0
     """When it last fell asleep; 0 if it never did."""
+    kept: bool = False
+    """Whether people have pinned it. ("Pin" in this package is what is done to host memory.)"""
+    draining: bool = False
+    """Whether its worker drains."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -118,7 +124,9 @@ class Plan:
     """Models to pin host memory for, a piece of it; they claim all of it from now on."""
     starts: tuple[str, ...] = ()
     """Devices to start a worker on, once for each time they are listed."""
+    stops: tuple[str, ...] = ()
+    """Workers to end: they drain, and hold no model any more."""
     refusals: Mapping[int, str] = field(default_factory=dict)
-    """Waiter → why its model can't ever be loaded here."""
+    """Waiter → why its model can't be loaded here until something is changed by hand."""
     progress: Mapping[int, Progress] = field(default_factory=dict)
     """Waiter → what it waits for."""

@@ -69,6 +69,8 @@ class Worker:
         """Whether it has ever been ready for a model."""
         self.start_s = 0.0
         """What its start took, from the process to warm; 0 until then."""
+        self.draining = False
+        """Whether it is to end as soon as what is in flight on it is over."""
         self.dismissed = False
         """Whether the app told it to end."""
         self.crash_reason = ""
@@ -208,6 +210,7 @@ class Worker:
             age_s=now - self.started_at,
             swaps=self.swaps,
             in_flight=in_flight,
+            draining=self.draining,
         )
 
 

@@ -69,7 +69,13 @@ class WorkerSet:
         """What the policy sees; `taken` are the ids of workers that hold, or will hold, a model."""
         for worker in self:
             state = "taken" if worker.id in taken else _VIEW_STATES.get(worker.state, "leaving")
-            yield policy.WorkerView(worker.id, worker.device, state, worker.last_held)  # type: ignore[arg-type]
+            yield policy.WorkerView(
+                worker.id,
+                worker.device,
+                state,  # type: ignore[arg-type]
+                worker.last_held,
+                worker.draining,
+            )
         for device in self._starting:
             yield policy.WorkerView("", device, "starting")
 
@@ -129,10 +135,19 @@ class WorkerSet:
         """Replace a worker that did not give its memory back, or is of age."""
         if growth_bytes > self._limits.leak_tolerance:
             log.warning("worker kept memory and is replaced", worker=worker.id, growth_bytes=growth_bytes)
+            worker.crash_reason = f"had kept {growth_bytes / 1e6:,.0f} MB of its last model, and was replaced"
             worker.stop()
         elif worker.swaps >= self._limits.worker_max_swaps:
             log.info("worker is replaced for its age", worker=worker.id, swaps=worker.swaps)
+            worker.crash_reason = f"was replaced after {worker.swaps:,} loads"
             worker.stop()
+
+    def retire(self, worker_id: str) -> None:
+        """End a worker that drains and has nothing left to do."""
+        worker = self[worker_id]
+        worker.crash_reason = "was drained by an administrator"
+        worker.stop()
+        log.info("worker is drained", worker=worker_id)
 
     def check_health(self) -> None:
         """Ask for signs of life, and kill workers that are hung."""

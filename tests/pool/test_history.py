@@ -1,0 +1,107 @@
+"""The history of the pool: bounded, and true to what the workers held."""
+
+from types import SimpleNamespace
+
+import pytest
+
+from tests.pool.fakes import running, use
+from workbench.pool import history
+from workbench.pool.history import MAX_SPANS, WINDOW_S, History
+from workbench.pool.states import WorkerState
+
+
+@pytest.fixture
+def clock(monkeypatch):
+    now = SimpleNamespace(value=1000.0)
+    monkeypatch.setattr(history.time, "monotonic", lambda: now.value)
+    return now
+
+
+def worker(name="w1", started_at=1000.0):
+    return SimpleNamespace(id=name, device="cpu", started_at=started_at, crash_reason="", dismissed=False)
+
+
+def runner(model, state, *workers):
+    return SimpleNamespace(spec=SimpleNamespace(name=model), state=state, workers=workers, holders={1, 2})
+
+
+def told(row):
+    return [(span.model, span.holding, span.began_s, span.ended_s) for span in row.spans]
+
+
+def test_spans_follow_the_states_of_a_model(clock):
+    book, one = History(), worker()
+    for state in ("loading", "serving", "serving", "sleeping", "asleep", "waking", "serving", "unloading"):
+        book.note([one], [runner("a", state, one)])
+        clock.value += 10
+    book.note([one], [])
+    (row,) = book.rows()
+    assert (row.began_s, row.ended_s) == (80, 0)
+    assert told(row) == [
+        ("a", "loading", 80, 70),
+        ("a", "serving", 70, 50),
+        ("a", "asleep", 50, 30),
+        ("a", "loading", 30, 20),
+        ("a", "serving", 20, 10),
+    ]
+
+
+def test_a_span_that_lasts_ends_now_and_a_model_of_several_workers_is_in_each_row(clock):
+    book, gang = History(), (worker("w1"), worker("w2", 1001.0))
+    book.note(gang, [runner("a", "serving", *gang)])
+    clock.value += 5
+    assert [told(row) for row in book.rows()] == [[("a", "serving", 5, 0)]] * 2
+
+
+def test_what_is_too_short_to_be_seen_gives_way_to_the_longest(clock):
+    book, one = History(), worker()
+    for model, seconds in (("a", 0.25), ("b", 0.5), ("c", 0.125), ("d", 5)):
+        book.note([one], [runner(model, "serving", one)])
+        clock.value += seconds
+    book.note([one], [])
+    assert [span.model for span in book.rows()[0].spans] == ["d"]
+
+
+def test_a_dead_worker_stays_for_the_window_and_no_longer(clock):
+    book, one = History(), worker()
+    book.note([one], [runner("a", "serving", one)])
+    clock.value += 10
+    book.on_died(one, "was killed (SIGKILL)", runner("a", "serving", one))
+    book.note([], [])
+    clock.value += 20
+    book.note([worker("w2", clock.value)], [])
+    alive, dead = book.rows()
+    assert (alive.worker, dead.worker, dead.ended_s, told(dead)) == (
+        "w2",
+        "w1",
+        20,
+        [("a", "serving", 30, 20)],
+    )
+    (gone,) = book.departures()
+    assert (gone.model, gone.in_flight, gone.how, gone.gone_s) == ("a", 2, "was killed (SIGKILL)", 20)
+    clock.value += WINDOW_S
+    book.note([], [])
+    assert [row.worker for row in book.rows()] == ["w2"]
+
+
+def test_it_is_bounded(clock):
+    book, one = History(), worker()
+    for number in range(3 * MAX_SPANS):
+        book.note([one], [runner(f"m{number}", "serving", one)])
+        clock.value += 2
+    (row,) = book.rows()
+    assert len(row.spans) <= WINDOW_S / 2 + 2
+    for number in range(50):
+        book.on_died(worker(f"w{number}"), "ended", None)
+    assert len(book.departures()) == history.MAX_DEPARTURES
+
+
+async def test_the_controller_keeps_it():
+    async with running() as pool:
+        await use(pool, "a")
+        await pool.until(lambda: pool.states()[WorkerState.SERVING])
+        assert pool.controller.timeline()[0].spans[-1].model == "a"
+        pool.workers[0].die()
+        await pool.until(lambda: pool.controller.departures())
+        gone = pool.controller.departures()[0]
+        assert (gone.worker, gone.model, gone.expected) == ("w1", "a", False)
