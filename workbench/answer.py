@@ -14,6 +14,7 @@ from workbench.catalog.store import Catalog
 from workbench.catalog.tables import Message, Request
 from workbench.engine.spec import GenerationChunk, ModelSpec, SamplingOptions
 from workbench.errors import ConflictError, NotFoundError, WorkbenchError
+from workbench.measurements import Measurements
 from workbench.pool.controller import Controller
 from workbench.pool.lease import Lease
 from workbench.pool.snapshot import Progress, SwapRecord
@@ -44,6 +45,7 @@ class Answer:
     error: str = ""
     began: float = field(default_factory=time.perf_counter)
     received_at: float = field(default_factory=time.time)
+    asked_at: float | None = None
     first_at: float | None = None
     last_at: float | None = None
     first_count: int = 0
@@ -64,6 +66,11 @@ class Answer:
     @property
     def ttft_s(self) -> float:
         return (self.first_at or time.perf_counter()) - self.began
+
+    @property
+    def accept_s(self) -> float:
+        """From arrival until the model was asked for."""
+        return (self.asked_at or time.perf_counter()) - self.began
 
     @property
     def decode_s(self) -> float | None:
@@ -117,9 +124,10 @@ def describe_switch(swap: SwapRecord) -> str:
 class Answering:
     """Runs answers: asks the pool for the model, streams, and stores what came of it."""
 
-    def __init__(self, catalog: Catalog, controller: Controller) -> None:
+    def __init__(self, catalog: Catalog, controller: Controller, measurements: Measurements) -> None:
         self._catalog = catalog
         self._controller = controller
+        self._measurements = measurements
         self._answering: set[int] = set()
         """Conversations that are being answered."""
         self._storing: set[asyncio.Task[None]] = set()
@@ -151,15 +159,19 @@ class Answering:
         """
         request_id = uuid.uuid4().hex
         self._answering.add(conversation_id)
+        answer.asked_at = time.perf_counter()
+        live = self._measurements.request(answer.model)
         try:
             async with self._controller.ask(spec) as ticket:
                 async for progress in ticket.stages():
                     yield progress
                 answer.lease = await ticket.lease()
+                live.leased()
                 stream = answer.lease.client.generate(messages, options, request_id)
                 async with aclosing(stream):  # type: ignore[type-var]
                     async for chunk in stream:
                         answer.add(chunk)
+                        live.grown(chunk.token_count)
                         if chunk.text:
                             yield Token(chunk.text, chunk.token_count)
         except WorkbenchError as error:
@@ -170,6 +182,7 @@ class Answering:
             answer.error = f"Something went wrong inside Workbench: {type(error).__name__}."
             raise
         finally:
+            live.end()
             # A task of its own: a stop or a closed tab cancels this one, and the partial answer stays.
             storing = asyncio.ensure_future(self._store(answer, conversation_id, request_id))
             self._storing.add(storing)
@@ -178,12 +191,14 @@ class Answering:
 
     async def _store(self, answer: Answer, conversation_id: int, request_id: str) -> None:
         stats = answer.stats
+        waited_s = stats.duration_s - answer.accept_s
         request = Request(
             request_id=request_id,
             model=answer.model,
             conversation_id=conversation_id,
             received_at=answer.received_at,
-            queue_s=(answer.lease.waited_s if answer.lease else stats.duration_s) - answer.bring_up_s,
+            accept_s=answer.accept_s,
+            queue_s=answer.lease.waited_s - answer.bring_up_s if answer.lease else waited_s,
             switch_s=answer.bring_up_s,
             switch_reason=stats.switch_reason,
             ttft_s=stats.ttft_s if answer.first_at is not None else None,
@@ -199,13 +214,13 @@ class Answering:
         )
         try:
             await asyncio.to_thread(self._catalog.chats.append_message, _turn(answer, stats, conversation_id))
-            await asyncio.to_thread(self._catalog.record_request, request)
         except NotFoundError:
             log.info("answer dropped: its conversation was deleted meanwhile", model=answer.model)
         except WorkbenchError as error:
             log.error("answer not stored", model=answer.model, error=str(error))
         finally:
             self._answering.discard(conversation_id)
+        await self._measurements.record_request(request)
 
 
 def _turn(answer: Answer, stats: AnswerStats, conversation_id: int) -> Message:

@@ -2,23 +2,69 @@
 
 import asyncio
 import dataclasses
-from collections.abc import Iterable, Mapping
+import time
+from collections import deque
+from collections.abc import Coroutine, Iterable, Mapping
+from typing import Any, Protocol
 
 import structlog
 
 from workbench.catalog.store import Catalog
-from workbench.catalog.tables import Swap
+from workbench.catalog.tables import Request, Swap
 from workbench.errors import WorkbenchError
 from workbench.pool.snapshot import SwapRecord
 from workbench.telemetry.estimates import SwitchEstimates
-from workbench.views import ModelView, Residency
+from workbench.telemetry.recorder import ALL_MODELS, LiveRequest, Now, Recorder, Windows
+from workbench.telemetry.windows import SPANS, Counts, Outcome, Picture, Time
+from workbench.views import ModelView, RequestView, Residency, SwitchView
 
 log = structlog.get_logger("workbench.measurements")
 
-KNOWN_SWAPS = 500
-"""Switches of the past that are read at the start."""
+KNOWN = 500
+"""Switches, and requests, that are kept one by one."""
+MOST_PAST = 100_000
+"""Requests, and switches, of earlier runs that windows are filled with; reading takes a second or two."""
 ASLEEP: frozenset[Residency] = frozenset({"asleep", "sleeping"})
 ON_DISK: frozenset[Residency] = frozenset({"disk", "unloading"})
+OUTCOMES: Mapping[str, Outcome] = {"abort": "cancelled", "error": "failed"}
+"""By finish reason; every other is that of a complete answer."""
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Report:
+    """What was measured of one model, or of all, in one window; what goes on now; the last of each kind."""
+
+    now: Now
+    picture: Picture
+    past_read: bool
+    """Whether the windows have what earlier runs recorded."""
+    past_since: float
+    """Unix time of the oldest of it where not all could be read, else 0."""
+    switches: tuple[SwitchView, ...]
+    """The latest first."""
+    requests: tuple[RequestView, ...]
+
+
+class Figures(Protocol):
+    """A row of the `requests` table, as an object of its own or as a light row."""
+
+    request_id: str
+    model: str
+    received_at: float
+    accept_s: float
+    queue_s: float
+    switch_s: float
+    switch_reason: str
+    ttft_s: float | None
+    decode_s: float | None
+    first_tokens: int
+    longest_gap_s: float | None
+    prompt_tokens: int
+    cached_prompt_tokens: int
+    completion_tokens: int
+    duration_s: float
+    finish_reason: str
+    error: str
 
 
 class Measurements:
@@ -31,34 +77,62 @@ class Measurements:
     def __init__(self, catalog: Catalog) -> None:
         self._catalog = catalog
         self._estimates = SwitchEstimates()
-        self._storing: set[asyncio.Task[None]] = set()
+        self._recorder = Recorder()
+        self._swaps: deque[SwapRecord] = deque(maxlen=KNOWN)
+        self._requests: deque[RequestView] = deque(maxlen=KNOWN)
+        self._began_at = time.time()
+        self._past_read = False
+        self._past_since = 0.0
+        self._tasks: set[asyncio.Task[None]] = set()
 
     async def start(self) -> None:
-        """Read what earlier runs have recorded of switches."""
-        first_loads, swaps = await asyncio.to_thread(
-            lambda: (self._catalog.first_loads(), self._catalog.recent_swaps(KNOWN_SWAPS))
+        """Read what earlier runs have recorded; the windows are filled in the background."""
+        first_loads, swaps, requests = await asyncio.to_thread(
+            lambda: (
+                self._catalog.first_loads(),
+                self._catalog.recent_swaps(KNOWN),
+                self._catalog.recent_requests(KNOWN),
+            )
         )
         for swap in first_loads:
             self._estimates.add_first(swap.model, swap.total_s, swap.wait_s)
         for swap in reversed(swaps):
-            self._learn(swap)
+            self._keep_swap(swap)
+        self._requests.extend(life_of(request) for request in reversed(requests))
+        self._spawn(self._read_past())
 
     async def close(self) -> None:
         """Wait until what was measured is stored."""
-        while self._storing:
-            await asyncio.wait(self._storing)
+        while self._tasks:
+            await asyncio.wait(self._tasks)
 
-    # Switches.
+    # What is measured.
+
+    def request(self, model: str) -> LiveRequest:
+        """A request asks for a model; it must be ended."""
+        return self._recorder.request(model)
+
+    async def record_request(self, request: Request) -> None:
+        """Take a request that has ended, however it ended, and store it."""
+        life = life_of(request)
+        self._requests.append(life)
+        self._recorder.add_end(life.model, life.outcome, _times(life))
+        try:
+            await asyncio.to_thread(self._catalog.record_request, request)
+        except WorkbenchError as error:
+            log.error("request not stored", model=life.model, error=str(error))
 
     def record_swap(self, record: SwapRecord) -> None:
         """Take a load or a wake, however it ended; it is stored in the background."""
         swap = Swap(**dataclasses.asdict(record) | {"evicted": list(record.evicted)})
-        self._learn(swap)
-        storing = asyncio.ensure_future(self._store_swap(swap))
-        self._storing.add(storing)
-        storing.add_done_callback(self._storing.discard)
+        self._keep_swap(swap)
+        if record.outcome == "ok":
+            self._recorder.add_switch(record.model, record.total_s)
+        self._spawn(self._store_swap(swap))
 
-    def _learn(self, swap: Swap) -> None:
+    def _keep_swap(self, swap: Swap) -> None:
+        columns = swap.model_dump(exclude={"id"}) | {"evicted": tuple(swap.evicted)}
+        self._swaps.append(SwapRecord(**columns))
         if swap.outcome == "ok":
             self._estimates.add(swap.model, swap.woken, swap.total_s, swap.wait_s)
 
@@ -67,6 +141,45 @@ class Measurements:
             await asyncio.to_thread(self._catalog.record_swap, swap)
         except WorkbenchError as error:
             log.error("switch not stored", model=swap.model, error=str(error))
+
+    async def _read_past(self) -> None:
+        try:
+            past, since = await asyncio.to_thread(read_past, self._catalog, self._began_at)
+        except WorkbenchError as error:
+            log.error("earlier requests can't be read", error=str(error))
+            return
+        self._recorder.add_past(past)
+        self._past_read, self._past_since = True, since
+
+    def _spawn(self, work: Coroutine[Any, Any, None]) -> None:
+        task = asyncio.ensure_future(work)
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
+
+    # What it comes to.
+
+    def report(self, model: str, span: str, last: int) -> Report:
+        """What was measured.
+
+        Args:
+            model: its name, or `ALL_MODELS`.
+            span: name of one of `SPANS`.
+            last: how many switches and requests to tell one by one.
+        """
+        return Report(
+            self._recorder.now(model),
+            self._recorder.picture(model, span),
+            self._past_read,
+            self._past_since,
+            tuple(self._switch(swap) for swap in _last(self._swaps, model, last)),
+            tuple(_last(self._requests, model, last)),
+        )
+
+    def _switch(self, swap: SwapRecord) -> SwitchView:
+        if not swap.worker_start_s or swap.outcome != "ok":
+            return SwitchView(swap, None, None)
+        load_s = self._estimates.own(swap.model, woken=False) if swap.woken else swap.total_s - swap.wait_s
+        return SwitchView(swap, swap.worker_start_s, load_s)
 
     def switch_estimates(self, models: Iterable[ModelView]) -> Mapping[str, float]:
         """Seconds that a switch to each model would take now, by name; see `SwitchEstimates`.
@@ -81,3 +194,72 @@ class Measurements:
             if model.residency in ASLEEP | ON_DISK
         }
         return {name: seconds for name, seconds in estimates.items() if seconds is not None}
+
+
+def life_of(row: Figures) -> RequestView:
+    """A recorded request, its time divided among the phases that it came to."""
+    left_s = max(0.0, row.duration_s - row.accept_s - row.queue_s - row.switch_s)
+    prefill_s = left_s if row.ttft_s is None else max(0.0, left_s - (row.duration_s - row.ttft_s))
+    left_s -= prefill_s
+    decode_s = left_s if row.decode_s is None else min(row.decode_s, left_s)
+    later_tokens = row.completion_tokens - row.first_tokens
+    return RequestView(
+        id=row.request_id,
+        model=row.model,
+        received_at=row.received_at,
+        outcome=OUTCOMES.get(row.finish_reason, "ok"),
+        error=row.error,
+        accept_s=row.accept_s,
+        queue_s=row.queue_s,
+        switch_s=row.switch_s,
+        prefill_s=prefill_s,
+        decode_s=decode_s,
+        end_s=left_s - decode_s,
+        ttft_s=row.ttft_s,
+        tpot_s=row.decode_s / later_tokens if row.decode_s and later_tokens > 0 else None,
+        longest_gap_s=row.longest_gap_s,
+        duration_s=row.duration_s,
+        switch_reason=row.switch_reason,
+        prompt_tokens=row.prompt_tokens,
+        cached_prompt_tokens=row.cached_prompt_tokens,
+        completion_tokens=row.completion_tokens,
+    )
+
+
+def read_past(catalog: Catalog, until: float) -> tuple[Windows, float]:
+    """Windows of what was recorded before a time. Blocks.
+
+    Returns:
+        The windows, and the time of the oldest request in them if there were more than could be read, else 0.
+    """
+    longest = max(span.slot_s * span.slots for span in SPANS)
+    past = Windows()
+    requests = catalog.requests_between(until - longest, until, MOST_PAST)
+    for row in requests:
+        life = life_of(row)
+        counts = Counts(tokens=life.completion_tokens, **{life.outcome: 1})
+        past.add_past(until, life.received_at + life.duration_s, life.model, counts, _times(life))
+    for row in catalog.swaps_between(until - longest, until, MOST_PAST):
+        if row.outcome == "ok":
+            past.add_past(until, row.started_at + row.total_s, row.model, Counts(), {"switch": row.total_s})
+    past.add_up()
+    return past, requests[-1].received_at if len(requests) == MOST_PAST else 0.0
+
+
+def _times(life: RequestView) -> Mapping[Time, float]:
+    """What counts in the percentiles: of complete answers only."""
+    if life.outcome != "ok":
+        return {}
+    times: dict[Time, float | None] = {
+        "ttft": life.ttft_s,
+        "tpot": life.tpot_s,
+        "pause": life.longest_gap_s,
+        "total": life.duration_s,
+        "queue": life.queue_s,
+    }
+    return {kind: seconds for kind, seconds in times.items() if seconds is not None}
+
+
+def _last(records: Iterable[Any], model: str, count: int) -> list[Any]:
+    found = [record for record in records if model in (ALL_MODELS, record.model)]
+    return found[-count:][::-1]

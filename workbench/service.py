@@ -132,7 +132,7 @@ class Workbench:
             on_change=self._notify,
             on_swap=self._on_swap,
         )
-        self._answering = Answering(self._catalog, self._controller)
+        self._answering = Answering(self._catalog, self._controller, self._measurements)
         self._prefetcher = Prefetcher(self._library.on_disk, self._on_device, self._files_of_load)
         self._pool_task = asyncio.create_task(self._controller.run(), name="controller")
         self._prefetch_task = asyncio.create_task(self._prefetcher.run(), name="prefetcher")
@@ -365,12 +365,21 @@ class Workbench:
             if not self._closed:
                 await asyncio.sleep(CHANGE_INTERVAL_S)
 
+    @property
+    def measurements(self) -> Measurements:
+        """What is measured of requests and switches.
+
+        Raises:
+            ShuttingDownError: Workbench is not running.
+        """
+        return self._running(self._measurements)
+
     def switch_estimates(self) -> Mapping[str, float]:
         """Seconds that a switch to each model would take now, by name.
 
         Models that serve or are on their way, that are not here, or of which nothing is known are left out.
         """
-        return self._running(self._measurements).switch_estimates(self.models)
+        return self.measurements.switch_estimates(self.models)
 
     async def load(self, model: str) -> None:
         """Bring a model onto a device, evicting idle ones if need be."""

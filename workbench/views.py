@@ -6,7 +6,8 @@ Times are Unix seconds, durations seconds, sizes bytes.
 from dataclasses import dataclass
 from typing import Literal
 
-from workbench.pool.snapshot import Progress
+from workbench.pool.snapshot import Progress, SwapRecord
+from workbench.telemetry.windows import Outcome
 
 Residency = Literal[
     "hub",
@@ -84,6 +85,49 @@ class MessageView:
     stats: AnswerStats | None
     error: str
     """Why the answer is missing or incomplete."""
+
+
+@dataclass(frozen=True, slots=True)
+class RequestView:
+    """The life of a request, phase by phase; together the phases are `duration_s`."""
+
+    id: str
+    model: str
+    received_at: float
+    outcome: Outcome
+    error: str
+    accept_s: float
+    """Until its model was asked for."""
+    queue_s: float
+    """Waited for its turn, for room or for a worker."""
+    switch_s: float
+    """Waited, after that, while the model was loaded or woken."""
+    prefill_s: float
+    """Until the first token; without one, until the end."""
+    decode_s: float
+    """Until the last token."""
+    end_s: float
+    """Until it was over."""
+    ttft_s: float | None
+    tpot_s: float | None
+    """Time per output token, after the first; None where all came at once."""
+    longest_gap_s: float | None
+    duration_s: float
+    switch_reason: str
+    prompt_tokens: int
+    cached_prompt_tokens: int
+    completion_tokens: int
+
+
+@dataclass(frozen=True, slots=True)
+class SwitchView:
+    """A switch, and what starting a process for it would have cost."""
+
+    record: SwapRecord
+    cold_start_s: float | None
+    """Its worker's own start, from process to warm; None where that was not recorded."""
+    cold_load_s: float | None
+    """A load after that: its own, or for a wake the median of the model's last ones."""
 
 
 @dataclass(frozen=True, slots=True)

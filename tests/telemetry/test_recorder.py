@@ -21,15 +21,17 @@ def clock() -> Clock:
 
 def test_a_request_waits_is_prefilled_decoded_and_gone(clock):
     recorder = Recorder(clock)
-    with recorder.request("adder") as request, recorder.request("counter"):
-        assert recorder.now("adder") == Now(waiting=1)
-        assert recorder.now(ALL_MODELS) == Now(waiting=2)
-        request.leased()
-        assert recorder.now(ALL_MODELS) == Now(waiting=1, prefilling=1)
-        request.grown(1)
-        request.grown(2)
-        assert recorder.now(ALL_MODELS) == Now(waiting=1, decoding=1, batch=1)
-        assert recorder.now(ALL_MODELS).in_flight == 2
+    request, other = recorder.request("adder"), recorder.request("counter")
+    assert recorder.now("adder") == Now(waiting=1)
+    assert recorder.now(ALL_MODELS) == Now(waiting=2)
+    request.leased()
+    assert recorder.now(ALL_MODELS) == Now(waiting=1, prefilling=1)
+    request.grown(1)
+    request.grown(2)
+    assert recorder.now(ALL_MODELS) == Now(waiting=1, decoding=1, batch=1)
+    assert recorder.now(ALL_MODELS).in_flight == 2
+    request.end()
+    other.end()
     assert recorder.now(ALL_MODELS) == Now()
 
 
@@ -37,21 +39,22 @@ def test_a_request_that_breaks_off_leaves_nothing_behind(clock):
     recorder = Recorder(clock)
     request = recorder.request("adder")
     request.leased()
-    request.__exit__(ZeroDivisionError)
+    request.end()
+    request.end()
     assert recorder.now("adder") == Now()
 
 
 def test_tokens_are_entered_by_the_second(clock):
     recorder = Recorder(clock)
-    with recorder.request("adder") as adder, recorder.request("counter") as counter:
-        for second in range(5):
-            adder.grown(10 * (second + 1))
-            counter.grown(second + 1)
-            clock.now += 1
-        assert recorder.now("adder").tokens_per_s == 10
-        assert recorder.now(ALL_MODELS).tokens_per_s == 11
-        assert recorder.picture("adder", "5m").counts.tokens == 50
-        assert recorder.picture(ALL_MODELS, "24h").counts.tokens == 55
+    adder, counter = recorder.request("adder"), recorder.request("counter")
+    for second in range(5):
+        adder.grown(10 * (second + 1))
+        counter.grown(second + 1)
+        clock.now += 1
+    assert recorder.now("adder").tokens_per_s == 10
+    assert recorder.now(ALL_MODELS).tokens_per_s == 11
+    assert recorder.picture("adder", "5m").counts.tokens == 50
+    assert recorder.picture(ALL_MODELS, "24h").counts.tokens == 55
     clock.now += 20
     assert recorder.now(ALL_MODELS).tokens_per_s == 0
 
@@ -66,7 +69,7 @@ def test_the_batch_is_the_largest_of_one_model_and_the_queue_that_of_all(clock):
     assert recorder.now("counter").batch == 1
     clock.now += 60
     for request in requests:
-        request.__exit__()
+        request.end()
     clock.now += 60
     steps = recorder.picture(ALL_MODELS, "5m").steps
     assert [step.batch for step in steps[-25:]] == [2] * 13 + [0] * 12

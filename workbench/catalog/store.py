@@ -5,9 +5,12 @@ come out are values, detached from the database: changing one changes nothing, `
 Every method raises UnavailableError when the database can't be read or written.
 """
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, Self
 
+import sqlalchemy
+from sqlalchemy import Row, inspect
 from sqlmodel import Session, col, func, select
 
 from workbench.catalog.chats import Chats
@@ -142,6 +145,20 @@ class Catalog:
         with self._database.reading() as session:
             query = select(Request).order_by(col(Request.received_at).desc(), col(Request.id).desc())
             return list(session.exec(query.limit(limit)))
+
+    def requests_between(self, since: float, until: float, limit: int) -> Sequence[Row[Any]]:
+        """Requests that arrived in that time, the latest first, as light rows: there may be many."""
+        return self._between(Request.received_at, since, until, limit)
+
+    def swaps_between(self, since: float, until: float, limit: int) -> Sequence[Row[Any]]:
+        """Swaps that began in that time, the latest first, as light rows."""
+        return self._between(Swap.started_at, since, until, limit)
+
+    def _between(self, time: float, since: float, until: float, limit: int) -> Sequence[Row[Any]]:
+        column = col(time)
+        query = sqlalchemy.select(*inspect(column).parent.columns).where(column >= since, column < until)
+        with self._database.reading() as session:
+            return session.execute(query.order_by(column.desc()).limit(limit)).all()
 
 
 def _model(session: Session, name: str) -> Model:

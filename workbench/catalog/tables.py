@@ -201,6 +201,8 @@ class Request(SQLModel, table=True):
     conversation_id: int | None = None
     """None for an API client; not a key, so that figures outlive the conversation."""
     received_at: float = Field(default_factory=time.time)
+    accept_s: float = 0.0
+    """From arrival until its model was asked for: checks, and the user's turn stored."""
     queue_s: float = 0.0
     """Waited for its turn, for room or for a worker."""
     switch_s: float = 0.0

@@ -50,6 +50,10 @@ class SwitchEstimates:
         if not woken:
             self.add_first(model, total_s, wait_s)
 
+    def own(self, model: str, woken: bool) -> float | None:
+        """The median of a model's own last wakes, or loads."""
+        return self._own.get((model, woken))
+
     def seconds(self, model: str, asleep: bool, weight_bytes: Mapping[str, int]) -> float | None:
         """What a switch to a model would take now.
 
@@ -58,7 +62,7 @@ class SwitchEstimates:
             asleep: whether a worker holds it asleep; else it would be loaded.
             weight_bytes: of every model that is known.
         """
-        own = self._own.get((model, asleep))
+        own = self.own(model, asleep)
         if own is not None:  # 1
             return own
         measured = {name: s for (name, woken), s in self._own.items() if woken} if asleep else self._first

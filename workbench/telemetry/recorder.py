@@ -111,7 +111,7 @@ class Recorder:
         self._past_seconds: deque[tuple[int, dict[str, int]]] = deque(maxlen=RATE_S)
 
     def request(self, model: str) -> "LiveRequest":
-        """A request has arrived; it must be closed."""
+        """A request asks for a model; it must be ended."""
         return LiveRequest(self, model)
 
     def add_tokens(self, model: str, count: int) -> None:
@@ -208,12 +208,6 @@ class LiveRequest:
         self._tokens = 0
         self._move(self._waiting)
 
-    def __enter__(self) -> "LiveRequest":
-        return self
-
-    def __exit__(self, *exc: object) -> None:
-        self._move(None)
-
     def leased(self) -> None:
         """It has its model."""
         self._move(self._prefilling)
@@ -224,6 +218,10 @@ class LiveRequest:
             self._move(self._decoding)
         self._recorder.add_tokens(self._model, token_count - self._tokens)
         self._tokens = token_count
+
+    def end(self) -> None:
+        """It is over."""
+        self._move(None)
 
     def _move(self, stage: "Counter[str] | None") -> None:
         self._recorder.move(self._model, self._stage, stage)
