@@ -109,7 +109,7 @@ async def test_the_next_run_knows_what_was_recorded(catalog: Catalog):
 
     second = Measurements(catalog)
     await second.start()
-    await second.record_request(request(4))
+    await second.record_request(request(4, received_at=time.time()))
     await second.close()
     report = second.report(ALL_MODELS, "24h", 10)
     assert report.past_read
