@@ -207,6 +207,16 @@ async def test_a_report_that_cannot_be_costs_the_worker_not_the_pool():
         assert (await use(pool, "a")).client is pool.clients[1]
 
 
+async def test_a_defect_in_one_event_loses_no_other(monkeypatch):
+    async with running() as pool:
+        monkeypatch.setattr(pool.controller, "_on_left", lambda ticket: 1 / 0)
+        async with pool.controller.ask(spec("a")) as ticket:
+            await ticket.lease()
+            asked = asyncio.create_task(use(pool, "b", 20))
+        await asked
+        assert pool.on_device() == {"a", "b"}
+
+
 async def test_a_worker_that_dies_before_it_is_told_of_a_load_is_replaced_unseen():
     async with running(max_workers=1) as pool:
         pool.configured.clear()

@@ -166,6 +166,25 @@ async def test_a_request_whose_worker_dies_in_the_wake_gets_the_model_from_the_d
         ]
 
 
+@pytest.mark.parametrize("call", ["sleep", "wake"])
+async def test_a_worker_that_dies_just_as_its_sleep_or_wake_ends_is_gone(call):
+    """Both are told of at once; by then the worker is dead."""
+    async with running(host_budget=1000) as pool:
+        await use(pool, "a", 80)
+        client, worker = pool.client_of["a"], pool.workers[0]
+        client.hold(call)
+        asked = [asyncio.create_task(use(pool, "b", 80))]
+        if call == "wake":
+            await asked[0]
+            asked.append(asyncio.create_task(use(pool, "a", 80)))
+        await pool.until(lambda: pool.runners()["a"] == {"sleep": "sleeping", "wake": "waking"}[call])
+        client.let_go(call)
+        worker.die()
+        await asyncio.gather(*asked)
+        assert worker.state is WorkerState.DEAD
+        assert (await use(pool, "a", 80)).client is not client
+
+
 @pytest.mark.parametrize(
     ("call", "says"), [("sleep", "could not put a to sleep"), ("wake", "could not wake a")]
 )

@@ -9,7 +9,7 @@ import asyncio
 import contextlib
 import itertools
 import time
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 
 import structlog
 
@@ -173,14 +173,13 @@ class Controller:
                 events = [await self._events.get()]
                 while not self._events.empty():
                     events.append(self._events.get_nowait())
-                try:
-                    for event in events:
+                for event in events:
+                    with _outlived(event):
                         self._handle(event)
+                with _outlived("plan"):
                     self._unload_outdated()
                     self._carry_out(self._decide(self._view()))
                     self._history.note(self._workers, self._runners)
-                except Exception:  # a defect; the pool must outlive it
-                    log.exception("the controller failed on an event", events=repr(events))
                 if any(not isinstance(event, Tick) for event in events):
                     self._on_change()
         finally:
@@ -364,6 +363,15 @@ class Controller:
                     self._runners.close_client(client, runner)
                 case _:
                     pass
+
+
+@contextlib.contextmanager
+def _outlived(what: object) -> Iterator[None]:
+    """Log a defect; the pool must outlive it, and so must the events beside it."""
+    try:
+        yield
+    except Exception:
+        log.exception("the controller failed", on=repr(what))
 
 
 def _shutting_down() -> ShuttingDownError:

@@ -10,7 +10,7 @@ from workbench.engine.host import LoadTimes
 from workbench.pool.bring_up import BringUpTimes
 from workbench.pool.events import Event, Pinned, Slept, Woken
 from workbench.pool.runner import Runner
-from workbench.pool.states import WorkerEvent
+from workbench.pool.states import WorkerEvent, WorkerState
 from workbench.pool.view import SleepLevel
 
 if TYPE_CHECKING:
@@ -25,8 +25,8 @@ RESIDENCY_OF_LEVEL: Mapping[SleepLevel, str] = {1: "host", 2: "disk"}
 class Sleeper:
     """Owned by the controller's task, as the runners are; what takes time ends in an event sent to it.
 
-    A runner that was unloaded, or whose worker died, in the meantime has left the state that an event
-    belongs to; such an event is passed over.
+    A worker that was unloaded, was stopped or died in the meantime has left the state that an event belongs
+    to; such an event is passed over.
     """
 
     def __init__(
@@ -55,7 +55,7 @@ class Sleeper:
 
     def on_slept(self, runner: Runner, error: BaseException | None) -> None:
         """A model has fallen asleep, or could not."""
-        if runner.state != "sleeping":
+        if runner.worker.state is not WorkerState.SLEEPING:
             return
         if error is not None:
             _give_up_worker(runner, f"could not put {runner.spec.name} to sleep", error)
@@ -90,7 +90,7 @@ class Sleeper:
 
     def on_woken(self, runner: Runner, error: BaseException | None) -> BringUpTimes | None:
         """A model is awake again, or could not be woken; returns what the wake took if it can serve."""
-        if runner.state != "waking":
+        if runner.worker.state is not WorkerState.WAKING:
             return None
         if error is not None:
             _give_up_worker(runner, f"could not wake {runner.spec.name}", error)
