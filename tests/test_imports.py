@@ -21,6 +21,7 @@ ALLOWED = {
     "answer": {"catalog", "engine", "measurements", "pool", "views"},
     "library": {"catalog", "engine", "pool", "views"},
     "measurements": {"catalog", "pool", "telemetry", "views"},
+    "pool_admin": {"library", "pool", "telemetry"},
     "prefetcher": {"engine", "pool"},
     "service": {
         "answer",
@@ -29,6 +30,7 @@ ALLOWED = {
         "library",
         "measurements",
         "pool",
+        "pool_admin",
         "prefetcher",
         "telemetry",
         "views",

@@ -103,9 +103,24 @@ class ModelLibrary:
                     download_total_bytes=progress.total_bytes if progress else row.download_bytes,
                     error=self._broken.get(row.name) or row.download_error,
                     in_flight=runner.in_flight if runner else 0,
+                    pinned=row.pinned,
                 )
             )
         return views
+
+    def is_pinned(self, name: str) -> bool:
+        """Whether a model stays on its device once it is loaded."""
+        row = self._rows.get(name)
+        return row is not None and row.pinned
+
+    async def pin(self, name: str, pinned: bool) -> None:
+        """Have a model stay on its device once it is loaded, or no longer.
+
+        Raises:
+            NotFoundError: there is no such model.
+        """
+        await asyncio.to_thread(self._catalog.update_model, name, pinned=pinned)
+        await self._refresh()
 
     def view(self, name: str) -> ModelView:
         """One model of the catalog.

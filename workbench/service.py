@@ -25,7 +25,9 @@ from workbench.measurements import Measurements
 from workbench.pool.bring_up import BringUp
 from workbench.pool.controller import Controller
 from workbench.pool.devices import Device, find_devices
+from workbench.pool.giving_way import GivingWay
 from workbench.pool.health import Limits
+from workbench.pool.history import Departure, TimelineRow, TimelineSpan
 from workbench.pool.snapshot import (
     DeviceSnapshot,
     PoolSnapshot,
@@ -36,8 +38,10 @@ from workbench.pool.snapshot import (
     WorkerSnapshot,
 )
 from workbench.pool.worker import Worker
+from workbench.pool_admin import PoolAdmin, PoolDetails
 from workbench.prefetcher import Prefetcher
 from workbench.settings import Settings
+from workbench.telemetry.machine import GpuLoad, MachineLoad
 from workbench.views import (
     AnswerStats,
     ChatEvent,
@@ -53,15 +57,22 @@ __all__ = [
     "AnswerStats",
     "ChatEvent",
     "ConversationView",
+    "Departure",
     "DeviceSnapshot",
     "Finished",
+    "GivingWay",
+    "GpuLoad",
+    "MachineLoad",
     "MessageView",
     "ModelView",
+    "PoolDetails",
     "PoolSnapshot",
     "Progress",
     "Residency",
     "RunnerSnapshot",
     "SamplingOptions",
+    "TimelineRow",
+    "TimelineSpan",
     "Token",
     "WaiterSnapshot",
     "Workbench",
@@ -91,6 +102,7 @@ class Workbench:
         self._library: ModelLibrary | None = None
         self._measurements: Measurements | None = None
         self._controller: Controller | None = None
+        self._pool_admin: PoolAdmin | None = None
         self._answering: Answering | None = None
         self._prefetcher: Prefetcher | None = None
         self._prefetch_task: asyncio.Task[None] | None = None
@@ -131,8 +143,10 @@ class Workbench:
             self._bring_up.bring_up,
             on_change=self._notify,
             on_swap=self._on_swap,
+            pinned=self._library.is_pinned,
         )
         self._answering = Answering(self._catalog, self._controller, self._measurements)
+        self._pool_admin = PoolAdmin(settings, self._library, self._controller)
         self._prefetcher = Prefetcher(self._library.on_disk, self._on_device, self._files_of_load)
         self._pool_task = asyncio.create_task(self._controller.run(), name="controller")
         self._prefetch_task = asyncio.create_task(self._prefetcher.run(), name="prefetcher")
@@ -195,6 +209,15 @@ class Workbench:
         if part is None or self._closed:
             raise ShuttingDownError("Workbench is not running. Start it with `async with Workbench() as wb`.")
         return part
+
+    @property
+    def pool_admin(self) -> PoolAdmin:
+        """Pins, drains, logs and history of the pool.
+
+        Raises:
+            ShuttingDownError: Workbench is not running.
+        """
+        return self._running(self._pool_admin)
 
     # Models.
 
@@ -393,7 +416,7 @@ class Workbench:
 
         Raises:
             NotFoundError: it is not on a device.
-            ConflictError: requests are in flight and `force` is False.
+            ConflictError: requests are in flight, or it is pinned, and `force` is False.
         """
         await self._running(self._controller).unload(model, force)
 
@@ -410,7 +433,7 @@ class Workbench:
 
     async def _start_worker(self, worker_id: str, device: str) -> Worker:
         settings = self.settings
-        log_path = settings.data_dir / "logs" / f"worker-{worker_id}.log"
+        log_path = settings.worker_log(worker_id)
         return await Worker.start(worker_id, device, log_path, settings.prepared_dir, settings.prepared_bytes)
 
     def _notify(self) -> None:

@@ -109,6 +109,10 @@ class Settings(BaseSettings):
         """Folder of prepared weights; safe to delete at any time."""
         return self.data_dir / "prepared"
 
+    def worker_log(self, worker_id: str) -> Path:
+        """File that a worker's output goes to."""
+        return self.data_dir / "logs" / f"worker-{worker_id}.log"
+
     @property
     def allowed_roots(self) -> tuple[Path, ...]:
         """Folders that local models may come from, resolved."""

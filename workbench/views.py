@@ -42,6 +42,8 @@ class ModelView:
     error: str = ""
     """Why it can't be served, or why its download failed."""
     in_flight: int = 0
+    pinned: bool = False
+    """Whether it stays on its device once it is loaded."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -54,6 +54,8 @@ class Model(SQLModel, table=True):
     eager: bool = True
     engine_args: dict[str, EngineArg] = Field(default_factory=dict, sa_type=JSON)
     """Further engine arguments, from the list in `serving`."""
+    pinned: bool = False
+    """Whether it stays on its device once it is loaded."""
 
     download_state: DownloadState = Field(default="none", sa_type=String)
     download_bytes: int = 0

@@ -40,7 +40,7 @@ from workbench.pool.events import (
 )
 from workbench.pool.giving_way import GivingWay, giving_way
 from workbench.pool.health import Limits
-from workbench.pool.history import Departure, History, Row
+from workbench.pool.history import Departure, History, TimelineRow
 from workbench.pool.lease import Lease, Ticket
 from workbench.pool.messages import Cleaned, Crashed, Warmed
 from workbench.pool.orders import Orders
@@ -151,7 +151,7 @@ class Controller:
         """By device, which models would give way next."""
         return giving_way(self._view())
 
-    def timeline(self) -> list[Row]:
+    def timeline(self) -> list[TimelineRow]:
         """Which worker held which model in the last ten minutes."""
         return self._history.rows()
 

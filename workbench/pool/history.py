@@ -28,7 +28,7 @@ HOLDING: Mapping[RunnerState, Holding] = {
 
 
 @dataclass(frozen=True, slots=True)
-class Span:
+class TimelineSpan:
     """A time in which a worker held a model. Times here are seconds before now."""
 
     model: str
@@ -39,7 +39,7 @@ class Span:
 
 
 @dataclass(frozen=True, slots=True)
-class Row:
+class TimelineRow:
     """One worker's time, the oldest span first."""
 
     worker: str
@@ -47,7 +47,7 @@ class Row:
     began_s: float
     ended_s: float
     """When its process ended; 0 while it lives."""
-    spans: tuple[Span, ...]
+    spans: tuple[TimelineSpan, ...]
 
 
 @dataclass(frozen=True, slots=True)
@@ -119,14 +119,14 @@ class History:
         departure = Departure(worker.id, worker.device, model, in_flight, how, worker.dismissed, 0.0)
         self._departures.append((time.monotonic(), departure))
 
-    def rows(self, shortest_s: float = 1.0) -> list[Row]:
+    def rows(self, shortest_s: float = 1.0) -> list[TimelineRow]:
         """Each worker of the last ten minutes, those that live first, in order of their start.
 
         Of spans that begin within the same `shortest_s` only the longest is there.
         """
         now = time.monotonic()
         rows = [
-            Row(
+            TimelineRow(
                 worker_id,
                 life.device,
                 now - life.began_at,
@@ -146,7 +146,7 @@ class History:
         ]
 
 
-def _spans(life: _Life, now: float, shortest_s: float) -> list[Span]:
+def _spans(life: _Life, now: float, shortest_s: float) -> list[TimelineSpan]:
     known = [*life.spans, (*life.held, life.held_since, now)] if life.held else list(life.spans)
     kept: dict[int, tuple[str, Holding, float, float]] = {}
     for span in known:
@@ -154,4 +154,7 @@ def _spans(life: _Life, now: float, shortest_s: float) -> list[Span]:
         slot = int(began / shortest_s)
         if now - ended <= WINDOW_S and (slot not in kept or ended - began > kept[slot][3] - kept[slot][2]):
             kept[slot] = span
-    return [Span(model, holding, now - began, now - ended) for model, holding, began, ended in kept.values()]
+    return [
+        TimelineSpan(model, holding, now - began, now - ended)
+        for model, holding, began, ended in kept.values()
+    ]
