@@ -20,6 +20,7 @@ from workbench.errors import (
     ShuttingDownError,
     WorkbenchError,
 )
+from workbench.kv_caches import KvCaches, KvCacheView
 from workbench.library import ModelLibrary
 from workbench.measurements import Measurements
 from workbench.pool.bring_up import BringUp
@@ -63,6 +64,7 @@ __all__ = [
     "GivingWay",
     "GpuLoad",
     "MachineLoad",
+    "KvCacheView",
     "MessageView",
     "ModelView",
     "PoolDetails",
@@ -104,6 +106,7 @@ class Workbench:
         self._controller: Controller | None = None
         self._pool_admin: PoolAdmin | None = None
         self._answering: Answering | None = None
+        self._kv_caches: KvCaches | None = None
         self._prefetcher: Prefetcher | None = None
         self._prefetch_task: asyncio.Task[None] | None = None
         self._pool_task: asyncio.Task[None] | None = None
@@ -147,6 +150,7 @@ class Workbench:
         )
         self._answering = Answering(self._catalog, self._controller, self._measurements)
         self._pool_admin = PoolAdmin(settings, self._library, self._controller)
+        self._kv_caches = KvCaches(self._controller.serving_clients)
         self._prefetcher = Prefetcher(self._library.on_disk, self._on_device, self._files_of_load)
         self._pool_task = asyncio.create_task(self._controller.run(), name="controller")
         self._prefetch_task = asyncio.create_task(self._prefetcher.run(), name="prefetcher")
@@ -171,6 +175,8 @@ class Workbench:
             if task is not None:
                 task.cancel()
                 await asyncio.gather(task, return_exceptions=True)
+        if self._kv_caches is not None:
+            self._kv_caches.close()
         if self._library is not None:
             await self._library.close()
         if self._answering is not None:
@@ -403,6 +409,10 @@ class Workbench:
         Models that serve or are on their way, that are not here, or of which nothing is known are left out.
         """
         return self.measurements.switch_estimates(self.models)
+
+    async def kv_caches(self) -> list[KvCacheView]:
+        """The KV cache of each serving model; an engine in a long step is shown as it was before it."""
+        return await self._running(self._kv_caches).look()
 
     async def load(self, model: str) -> None:
         """Bring a model onto a device, evicting idle ones if need be."""

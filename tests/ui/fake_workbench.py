@@ -17,6 +17,7 @@ from workbench.service import (
     ConversationView,
     DeviceSnapshot,
     Finished,
+    KvCacheView,
     MessageView,
     ModelView,
     PoolSnapshot,
@@ -68,6 +69,7 @@ class FakeWorkbench:
         self.stage: Progress | None = None
         self.waiters: tuple[WaiterSnapshot, ...] = ()
         self.calls: list[tuple[str, Any]] = []
+        self.kv: list[KvCacheView] = []
         self._ids = itertools.count(1)
         self.touch()
 
@@ -247,6 +249,9 @@ class FakeWorkbench:
 
     def switch_estimates(self) -> dict[str, float]:
         return {view.name: 0.3 for view in self.models if view.residency == "disk"}
+
+    async def kv_caches(self) -> list[KvCacheView]:
+        return self.kv
 
     async def load(self, model: str) -> None:
         async for _ in self._switch(model):

@@ -7,11 +7,13 @@ from html.parser import HTMLParser
 
 import pytest
 
+from tests.made_up_kv import busy
 from tests.ui.fake_workbench import MODELS, FakeWorkbench
 from workbench.service import (
     AnswerStats,
     ConversationView,
     DeviceSnapshot,
+    KvCacheView,
     ModelView,
     PoolSnapshot,
     Progress,
@@ -80,7 +82,9 @@ def live_html(snapshot: PoolSnapshot, models: list[ModelView]) -> list[str]:
     """The live panels of every page."""
 
     async def frames() -> list[dict]:
-        return [await source.view(snapshot, models) for source in sources(FakeWorkbench()).values()]
+        workbench = FakeWorkbench()
+        workbench.kv = [KvCacheView(models[0].name, busy()), KvCacheView(models[0].name, None)]
+        return [await source.view(snapshot, models) for source in sources(workbench).values()]
 
     return [html for frame in asyncio.run(frames()) for html in frame["html"].values()]
 

@@ -108,7 +108,8 @@ class Frames:
         shown: list[ModelView] | None = None
         try:
             while True:
-                await asyncio.wait({pending}, timeout=FRAME_INTERVAL)
+                at_once = self._source.restless and pool is not None  # it has slept since the last frame
+                await asyncio.wait({pending}, timeout=0 if at_once else FRAME_INTERVAL)
                 models = self._workbench.models
                 if pending.done():
                     pool = pending.result()

@@ -7,6 +7,7 @@ import threading
 from collections.abc import AsyncIterator, Sequence
 from typing import Any
 
+import msgspec
 import zmq
 from vllm import SamplingParams
 from vllm.exceptions import VLLMClientError
@@ -16,6 +17,7 @@ from vllm.utils import func_utils
 from vllm.v1.engine.async_llm import AsyncLLM
 from vllm.v1.engine.exceptions import EngineDeadError, EngineGenerateError
 
+from workbench.engine.kv_cache import KvSnapshot
 from workbench.engine.spec import GenerationChunk, SamplingOptions
 from workbench.errors import BadRequestError, WorkbenchError, WorkerDiedError
 
@@ -142,6 +144,13 @@ class EngineClient:
     async def call(self, method: str, *args: Any) -> Any:
         """Call a method of the worker's engine core, between two of its steps."""
         return await self._llm.engine_core.call_utility_async(method, *args)
+
+    async def kv_snapshot(self) -> KvSnapshot:
+        """The KV cache when the engine step under way has ended; never, if the core ends before.
+
+        It reads nothing of the device, so it may be asked of an engine asleep too.
+        """
+        return msgspec.msgpack.decode(await self.call("kv_snapshot"), type=KvSnapshot)
 
     async def sleep(self, level: int) -> None:
         """Give up the device memory of weights and KV cache; nothing may be in flight.

@@ -27,6 +27,7 @@ from vllm.v1.kv_cache_interface import KVCacheConfig
 from vllm.v1.serial_utils import MsgpackDecoder
 
 from workbench.engine.kv_memory import UntouchedZeros
+from workbench.engine.kv_snapshot import WatchedEngineCore
 from workbench.engine.packing import PackingQueue
 from workbench.engine.prepared.preparation import Preparation
 
@@ -50,7 +51,7 @@ class WarmExecutor(UniProcExecutor):
     """
 
 
-class WarmEngineCore(EngineCoreProc):
+class WarmEngineCore(WatchedEngineCore, EngineCoreProc):
     """An engine core that is given its sockets' addresses and gives everything back in the end."""
 
     def __init__(

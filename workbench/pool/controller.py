@@ -10,6 +10,7 @@ import contextlib
 import itertools
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+from typing import TYPE_CHECKING
 
 import structlog
 
@@ -48,6 +49,9 @@ from workbench.pool.runner_set import BringUpModel, RunnerSet
 from workbench.pool.snapshot import PoolSnapshot, SwapRecord
 from workbench.pool.worker import Worker
 from workbench.pool.worker_set import Launch, WorkerSet
+
+if TYPE_CHECKING:
+    from workbench.engine.client import EngineClient
 
 log = structlog.get_logger("workbench.pool")
 
@@ -162,6 +166,17 @@ class Controller:
     def reconsider(self) -> None:
         """Decide anew: what is pinned has changed."""
         self._events.put_nowait(Tick())
+
+    def serving_clients(self) -> "dict[str, EngineClient]":
+        """The clients of models that serve at this moment.
+
+        Whoever uses one without a lease must expect that its engine falls asleep or ends meanwhile.
+        """
+        return {
+            runner.spec.name: runner.client
+            for runner in self._runners
+            if runner.state == "serving" and runner.client is not None
+        }
 
     # The task that owns the state.
 

@@ -15,8 +15,14 @@ from workbench.ui.render.live import sources
 from workbench.ui.theme import theme
 
 STATIC = Path(__file__).parent / "static"
-STYLES = ("workbench.css",)
-SCRIPTS = ("workbench.js",)
+STYLES = (
+    "workbench.css",
+    "kv.css",
+)
+SCRIPTS = (
+    "workbench.js",
+    "kv.js",
+)
 """The first one makes `window.workbench`; those of single pages come after it."""
 PAGES = ("/kv", "/latency", "/pool", "/models")
 """Pages besides the chat at "/": one document, of which the script shows the page that the URL names."""

@@ -1,12 +1,13 @@
 """What the frames of each page hold: HTML by panel id, and plain data for the page's script."""
 
+import asyncio
 from collections.abc import Sequence
 from typing import Any
 
 from workbench.api.events import FrameSource
 from workbench.service import ModelView, PoolSnapshot, Workbench
 from workbench.ui import ids
-from workbench.ui.render import kv as kv_page
+from workbench.ui.render import kv_frame
 from workbench.ui.render import latency as latency_page
 from workbench.ui.render import models as models_page
 from workbench.ui.render import pool as pool_page
@@ -46,7 +47,8 @@ def sources(workbench: Workbench) -> dict[str, FrameSource]:
     """By page."""
 
     async def kv(pool: PoolSnapshot, _models: Sequence[ModelView]) -> dict[str, Any]:
-        return {"html": _top(pool) | {ids.KV: kv_page.nothing_serves()}}
+        views = sorted(await workbench.kv_caches(), key=lambda view: view.model)
+        return await asyncio.to_thread(kv_frame.frame, _top(pool), pool, views)
 
     async def latency(pool: PoolSnapshot, _models: Sequence[ModelView]) -> dict[str, Any]:
         return {"html": _top(pool) | {ids.LATENCY: latency_page.no_requests()}}

@@ -27,7 +27,22 @@ SERVABLE: frozenset[Residency] = frozenset(
 Row = tuple[str, Mapping[str, str]]
 """What a table row is about, and its cells as ready HTML by column head."""
 
-NUMBERS = frozenset({"Memory", "On device", "Age", "Swaps", "In flight", "Parameters", "Size", "Context"})
+NUMBERS = frozenset(
+    {
+        "Memory",
+        "On device",
+        "Age",
+        "Swaps",
+        "In flight",
+        "Parameters",
+        "Size",
+        "Context",
+        "Allocated",
+        "Used",
+        "Wasted",
+        "More fit",
+    }
+)
 """Heads of columns that are set flush right."""
 
 

@@ -105,6 +105,7 @@ window.workbench = (() => {
       act(server, { do: form.dataset.do, ...values }, button, id).then((done) => done && form.reset());
     });
     if (frame) fill(id);
+    drawData();
   }
 
   function request(button) {
@@ -130,8 +131,10 @@ window.workbench = (() => {
     morph(target, wanted);
   }
 
-  /* Make `old`'s children like those of `fresh`, keeping elements, so that focus and choices survive. */
+  /* Make `old`'s children like those of `fresh`, keeping elements, so that focus and choices survive.
+     What is in an element with `data-own` belongs to the page's own script. */
   function morph(old, fresh) {
+    if (old.dataset.own !== undefined) return;
     const olds = [...old.childNodes];
     [...fresh.childNodes].forEach((child, index) => {
       const present = olds[index];
@@ -156,7 +159,7 @@ window.workbench = (() => {
     frame = next;
     frameAt = Date.now();
     for (const id of panels.keys()) fill(id);
-    if (next.data) viewers[body().dataset.page]?.(next.data);
+    drawData();
     if (next.residency) {
       const moved = JSON.stringify(residency) !== JSON.stringify(next.residency);
       residency = next.residency;
@@ -167,7 +170,11 @@ window.workbench = (() => {
   /* Let `draw` have the data of each frame while `page` is shown. */
   function view(page, draw) {
     viewers[page] = draw;
-    if (frame?.data && body().dataset.page === page) draw(frame.data);
+    drawData();
+  }
+
+  function drawData() {
+    if (frame?.data) viewers[body().dataset.page]?.(frame.data);
   }
 
   /* Gradio renews the dropdown's choices; not while the person is in it, and not before it has its first. */
