@@ -6,9 +6,10 @@ NOW = 1000.0
 FAIRNESS = 10.0
 
 
-def device(budget=100, max_workers=3, spares=0, name="cpu", host_budget=None):
+def device(budget=100, max_workers=3, spares=0, name="cpu", host_budget=None, may_start=True):
     """With a host budget, one that can sleep."""
-    return DeviceView(name, budget, max_workers, spares, host_budget is not None, host_budget or 0)
+    can_sleep = host_budget is not None
+    return DeviceView(name, budget, max_workers, spares, can_sleep, host_budget or 0, may_start)
 
 
 def worker(name, state="warm", on="cpu", had=()):

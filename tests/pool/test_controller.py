@@ -148,6 +148,21 @@ async def test_workers_that_cannot_start_are_not_started_for_ever():
             await use(pool, "a")
 
 
+async def test_a_request_does_not_wait_for_workers_that_fail_to_start():
+    async with running() as pool:
+        async with pool.controller.ask(spec("a", 20)) as ticket:
+            await ticket.lease()
+            await pool.until(lambda: pool.states() == {"serving": 1, "warm": 1})
+            pool.launch_error = OSError("no more processes")
+            pool.workers[1].die()
+            async with pool.controller.ask(spec("b", 20)) as second:
+                async with asyncio.timeout(5):
+                    async for progress in second.stages():
+                        if progress.detail == "Waiting for a to finish answering":
+                            break
+        assert (await use(pool, "b", 20)).swap.evicted == ("a",)
+
+
 async def test_unload_needs_force_while_in_flight():
     async with running() as pool:
         with pytest.raises(NotFoundError):

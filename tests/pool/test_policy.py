@@ -140,6 +140,37 @@ def test_7_where_all_are_busy_a_worker_is_started():
     assert plan.progress[1].stage == "starting"
 
 
+def test_7_while_workers_fail_to_start_an_idle_model_gives_its_own():
+    plan = decide(
+        view(
+            [device(spares=1, may_start=False)],
+            workers=[worker("w1", "taken")],
+            runners=[serving("a", 10)],
+            waiters=[waiter(1, "b", 10)],
+        )
+    )
+    assert (plan.evictions, plan.starts) == ({"a": "b"}, ())
+
+
+def test_7_while_workers_fail_to_start_no_request_starves():
+    plan = decide(
+        view(
+            [device(may_start=False)],
+            workers=[worker("w1", "taken")],
+            runners=[serving("a", 10, in_flight=1)],
+            waiters=[waiter(1, "b", 10, waited=FAIRNESS + 1), waiter(2, "a")],
+        )
+    )
+    assert (plan.grants, plan.starts) == ((), ())
+    assert plan.progress[1].detail == "Waiting for a to finish answering"
+
+
+def test_7_while_workers_fail_to_start_and_none_is_there_nothing_is_promised():
+    plan = decide(view([device(may_start=False)], waiters=[waiter(1, "a")]))
+    assert plan.starts == ()
+    assert plan.progress[1].detail == "Waiting for a worker for a"
+
+
 @pytest.mark.parametrize("state", ["starting", "coming"])
 def test_7_a_worker_on_its_way_is_waited_for(state):
     plan = decide(

@@ -144,7 +144,10 @@ class Board:
 
     def can_start_worker(self, device: DeviceView) -> bool:
         """Whether a worker starts already, or may be started."""
-        return bool(self.starting_workers[device.id] or self.worker_count[device.id] < device.max_workers)
+        return bool(self.starting_workers[device.id] or self._has_place(device))
+
+    def _has_place(self, device: DeviceView) -> bool:
+        return device.may_start and self.worker_count[device.id] < device.max_workers
 
     def spare_workers(self, device: str) -> int:
         """Workers that no model has a claim on, warm or on their way."""
@@ -172,7 +175,7 @@ class Board:
 
     def start_worker(self, device: DeviceView) -> bool:
         """Plan one more worker, if the device may have one."""
-        if self.worker_count[device.id] >= device.max_workers:
+        if not self._has_place(device):
             return False
         self.worker_count[device.id] += 1
         self.starting_workers[device.id] += 1

@@ -37,6 +37,7 @@ def view(
                 limits.spare_workers,
                 device.can_sleep,
                 device.host_budget_bytes,
+                workers.may_start,
             )
             for device in devices
         ),

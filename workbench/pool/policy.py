@@ -248,8 +248,8 @@ def _wait_for_busy(board: Board, waiter: WaiterView, device: DeviceView, lacking
         and runner.model not in board.evictions
         and runner.model not in board.sleeps
     ]
-    if not busy:  # only loads are in the way, and they will serve first
-        return Progress("queued", f"Waiting for room for {waiter.model}")
+    if not busy:  # only loads are in the way, and they will serve first; or no worker can be started
+        return Progress("queued", f"Waiting for {'room' if lacking > 0 else 'a worker'} for {waiter.model}")
     if board.aged(waiter):
         for runner in sorted(busy, key=lambda runner: runner.in_flight):
             board.closed.add(runner.model)

@@ -22,6 +22,8 @@ class DeviceView:
     """Whether idle models can give their memory up without leaving their workers."""
     host_budget_bytes: int = 0
     """Host memory for weights of models that sleep at level 1."""
+    may_start: bool = True
+    """Whether workers can be started; not for a while after several have failed to start."""
 
 
 @dataclass(frozen=True, slots=True)

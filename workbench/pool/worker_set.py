@@ -79,11 +79,15 @@ class WorkerSet:
         for device in self._starting:
             yield policy.WorkerView("", device, "starting")
 
+    @property
+    def may_start(self) -> bool:
+        """Whether to start workers; not for a while after too many have failed to."""
+        return time.monotonic() >= self._retry_at
+
     def start(self, device: str) -> None:
-        """Start a worker, unless too many have failed to start just now."""
-        if time.monotonic() >= self._retry_at:
-            self._starting.append(device)
-            self._spawn(self._start(f"w{next(self._numbers)}", device))
+        """Start a worker."""
+        self._starting.append(device)
+        self._spawn(self._start(f"w{next(self._numbers)}", device))
 
     async def _start(self, worker_id: str, device: str) -> None:
         try:
