@@ -3,7 +3,7 @@
 import pytest
 
 from tests.pool.made_up import FAIRNESS, device, serving, view, waiter, worker
-from workbench.pool.policy import Load, RunnerView, decide
+from workbench.pool.policy import CHEAP_LOAD_S, Load, RunnerView, decide
 
 
 def test_1_a_serving_model_goes_ahead_for_everybody():
@@ -126,6 +126,44 @@ def test_7_an_idle_model_gives_its_worker_though_one_starts(others, starts):
         )
     )
     assert (plan.evictions, plan.starts) == ({"old": "b"}, starts)
+
+
+LONG_LOAD = CHEAP_LOAD_S + 1
+
+
+@pytest.mark.parametrize("others", [(), [worker("w3", "starting")]], ids=["none starts", "one starts"])
+def test_7_a_model_whose_load_was_long_keeps_its_worker_where_one_can_start(others):
+    runners = [serving("long", 10, last_used=1, load_s=LONG_LOAD), serving("busy", 10, in_flight=1)]
+    workers = [worker("w1", "taken"), worker("w2", "taken"), *others]
+    plan = decide(view([device(max_workers=4)], workers, runners, [waiter(1, "b", 10)]))
+    assert plan.evictions == {}
+    assert len(plan.starts) + len(others) == 1
+    assert plan.progress[1].detail == "Starting a worker for b"
+
+
+def test_7_a_more_recently_used_model_goes_if_its_load_was_short():
+    runners = [serving("long", 10, last_used=1, load_s=LONG_LOAD), serving("short", 10, last_used=2)]
+    workers = [worker("w1", "taken"), worker("w2", "taken")]
+    plan = decide(view([device(max_workers=4)], workers, runners, [waiter(1, "b", 10)]))
+    assert plan.evictions == {"short": "b"}
+
+
+@pytest.mark.parametrize(
+    ("devices", "size"),
+    [([device(max_workers=1)], 10), ([device(may_start=False)], 10), ([device()], 100)],
+    ids=["no place for a worker", "workers fail to start", "no room"],
+)
+def test_7_a_model_whose_load_was_long_gives_its_worker_where(devices, size):
+    runners = [serving("long", 10, load_s=LONG_LOAD)]
+    plan = decide(view(devices, [worker("w1", "taken")], runners, [waiter(1, "b", size)]))
+    assert plan.evictions == {"long": "b"}
+
+
+def test_7_of_two_devices_the_one_with_a_worker_is_taken():
+    devices = [device(200, name="cuda:0"), device(name="cuda:1")]
+    workers = [worker("w0", "taken", on="cuda:0"), worker("w1", "taken", on="cuda:1")]
+    runners = [serving("long", 10, load_s=LONG_LOAD, on="cuda:0"), serving("short", 10, on="cuda:1")]
+    assert decide(view(devices, workers, runners, [waiter(1, "b", 10)])).evictions == {"short": "b"}
 
 
 def test_7_where_all_are_busy_a_worker_is_started():

@@ -100,6 +100,12 @@ def test_7_without_a_sleeper_the_model_that_serves_leaves_its_worker():
     assert plan.sleeps == ()
 
 
+def test_7_a_sleeper_gives_its_worker_however_long_its_load_was():
+    sleeper = replace(asleep("a"), load_s=99)
+    plan = decide(view([device(host_budget=100)], taken("w1"), [sleeper], [waiter(1, "b")]))
+    assert plan.evictions == {"a": "b"}
+
+
 @pytest.mark.parametrize(("waited", "goes"), [(1, False), (FAIRNESS + 1, True)])
 def test_7_a_sleeper_that_is_asked_for_keeps_its_worker_until_others_have_waited_long(waited, goes):
     devices = [device(max_workers=1, host_budget=100)]

@@ -16,7 +16,7 @@ class GivingWay:
     falls_asleep: frozenset[str] = frozenset()
     """Those of them that would keep their worker; the others would be unloaded."""
     worker: str = ""
-    """Would give its worker to a model that finds none warm; "" if one is warm, or none would."""
+    """Would give its worker to a model that finds neither room nor one warm; "" if one is, or none would."""
     stays: Mapping[str, str] = field(default_factory=dict)
     """Model that would not give way → why, as the end of a sentence: "is pinned"."""
 

@@ -14,9 +14,11 @@ The cases of a waiting model, numbered as in the code:
    it last. Asleep, it has its worker: wake it.
 6. It fits once idle models have given way: the least recently used ones, as few as it takes. They are
    put to sleep where the device can do that, else unloaded.
-7. No worker is warm or about to be: one is started, if none starts yet. That takes seconds, so the model
-   that has slept longest unused gives its worker back, else the least recently used idle one does. Only
-   where all are busy the request waits for the start.
+7. No worker is warm or about to be: one is started, if none starts yet. That takes some 15 s, so the model
+   that has slept longest unused gives its worker back, else the least recently used idle one whose own load
+   took less than `CHEAP_LOAD_S`: to load it again is the smaller loss. Where there is none, the request
+   waits for the start. An idle model whose load was long gives its worker where it has to leave for room
+   anyway, and where no worker can be started.
 8. What it could displace is busy, or wanted by others that wait: wait, so that requests for a model that
    serves are grouped. After `fairness_wait` those models are closed to newcomers, so that a stream of
    requests for one model can't starve another.
@@ -73,6 +75,9 @@ __all__ = [
     "WorkerView",
     "decide",
 ]
+
+CHEAP_LOAD_S = 5.0
+"""Well below what the start of a worker takes."""
 
 
 def decide(view: PoolView) -> Plan:
@@ -184,14 +189,21 @@ def _ease(board: Board, waiter: WaiterView, device: DeviceView) -> tuple[int, ..
     free, coming = board.free[device.id], board.coming_bytes[device.id]
     idle = board.evictable(device.id, waiter)
     idle_bytes = sum(runner.device_bytes for runner in idle)
-    soon = bool(board.has_worker_soon(device.id) or idle or board.sleepers(device.id, waiter))
+    starts = board.can_start_worker(device)
+    givers = [r for r in board.sleepers(device.id, waiter) + idle if _gives_worker(r, starts)]
+    soon = bool(board.has_worker_soon(device.id) or givers)
     return (
-        free + coming + idle_bytes >= waiter.device_bytes and (soon or board.can_start_worker(device)),
+        free + coming + idle_bytes >= waiter.device_bytes and (soon or starts),
         free >= waiter.device_bytes and soon,
         free + coming >= waiter.device_bytes and soon,
         bool(board.warm[device.id]),
         free,
     )
+
+
+def _gives_worker(runner: RunnerView, starts: bool) -> bool:
+    """Whether a model for which there is room leaves for its worker's sake; `starts` if one could start."""
+    return not starts or runner.state == "asleep" or runner.load_s < CHEAP_LOAD_S  # 7
 
 
 def _make_room(board: Board, waiter: WaiterView, device: DeviceView, needs_worker: bool) -> Progress:
@@ -201,12 +213,10 @@ def _make_room(board: Board, waiter: WaiterView, device: DeviceView, needs_worke
     starts = needs_worker and bool(board.starting_workers[device.id] or board.start_worker(device))  # 7
     leaving: list[RunnerView] = []
     resting: list[RunnerView] = []
-    if needs_worker and (sleepers := board.sleepers(device.id, waiter)):  # 7
-        leaving.append(sleepers[0])
-        needs_worker = False
-    for runner in board.evictable(device.id, waiter):
-        if lacking <= 0 and not needs_worker:
-            break
+    for runner in board.sleepers(device.id, waiter) + board.evictable(device.id, waiter):
+        makes_room = lacking > 0 and runner.device_bytes > 0
+        if not makes_room and not (needs_worker and _gives_worker(runner, starts)):
+            continue
         sleeps = device.can_sleep and runner.can_sleep and not needs_worker
         (resting if sleeps else leaving).append(runner)
         lacking -= runner.device_bytes

@@ -36,6 +36,8 @@ class Runner:
     """Numbers of the tickets that hold a lease: the requests in flight."""
     last_used: float = field(default_factory=time.monotonic)
     done_bytes: int = 0
+    load_s: float = 0.0
+    """What its load took its worker."""
     loaded: "asyncio.Future[LoadTimes]" = field(
         default_factory=lambda: asyncio.get_running_loop().create_future()
     )
@@ -137,6 +139,7 @@ class Runner:
             device_bytes=self.device_bytes,
             in_flight=len(self.holders),
             last_used=self.last_used,
+            load_s=self.load_s,
             progress=self.progress(),
             can_sleep=self.can_sleep,
             sleep_bytes=self.sleep_bytes,

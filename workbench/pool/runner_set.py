@@ -157,7 +157,7 @@ class RunnerSet:
             if runner.state == "unloading" or not self._is_here(runner):
                 self.close_client(client, runner)
                 return
-            runner.client = client
+            runner.client, runner.load_s = client, times.load.total_s
             self._begin_to_serve(runner, times)
             return
         if runner.state == "unloading":  # the load was cancelled; its worker's reports end it

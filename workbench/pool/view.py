@@ -51,6 +51,8 @@ class RunnerView:
     """What it takes of the device's budget now; nothing while asleep."""
     in_flight: int = 0
     last_used: float = 0.0
+    load_s: float = 0.0
+    """What its load took its worker."""
     progress: Progress | None = None
     can_sleep: bool = True
     """Whether it would give its memory back asleep, on a device that can sleep."""
