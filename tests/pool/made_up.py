@@ -26,8 +26,8 @@ def asleep(model, weights=30, level=1, last_used=0.0, on="cpu"):
     return RunnerView(model, on, "asleep", 0, last_used=last_used, sleep_bytes=weights, host_bytes=host_bytes)
 
 
-def waiter(number, model, size=40, waited=0.0):
-    return WaiterView(number, model, size, NOW - waited)
+def waiter(number, model, size=40, waited=0.0, gave_way=False):
+    return WaiterView(number, model, size, NOW - waited, gave_way)
 
 
 def view(devices=None, workers=(), runners=(), waiters=()):

@@ -134,6 +134,17 @@ async def test_a_worker_that_keeps_memory_is_replaced():
         assert [worker.state for worker in pool.workers] == [WorkerState.DEAD, WorkerState.SERVING]
 
 
+async def test_when_the_worker_of_who_gave_way_is_replaced_nobody_else_gives_way():
+    async with running(max_workers=3, spare_workers=0, worker_max_swaps=1) as pool:
+        async with contextlib.AsyncExitStack() as stack:
+            for model in ("a", "b", "c"):
+                ticket = await stack.enter_async_context(pool.controller.ask(spec(model, 10)))
+                await ticket.lease()
+        evicted = (await use(pool, "d", 10)).swap.evicted
+        assert len(evicted) == 1
+        assert pool.on_device() == {"a", "b", "c", "d"} - set(evicted)
+
+
 async def test_a_worker_of_age_is_replaced():
     async with running(budget=50, max_workers=1, worker_max_swaps=1) as pool:
         await use(pool, "a")

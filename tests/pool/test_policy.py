@@ -159,6 +159,28 @@ def test_7_a_model_whose_load_was_long_gives_its_worker_where(devices, size):
     assert plan.evictions == {"long": "b"}
 
 
+@pytest.mark.parametrize("state", ["starting", "leaving"])
+def test_7_once_a_model_has_given_way_the_start_of_its_workers_successor_is_waited_for(state):
+    workers = [worker("w1", "taken"), worker("w2", state)]
+    for gave_way, evicted in [(False, {"a": "b"}), (True, {})]:
+        waiters = [waiter(1, "b", 10, gave_way=gave_way)]
+        plan = decide(view([device(max_workers=2)], workers, [serving("a", 10)], waiters))
+        assert (plan.evictions, plan.starts) == (evicted, ())
+
+
+def test_7_where_none_can_start_another_model_gives_way():
+    waiters = [waiter(1, "b", 10, gave_way=True)]
+    plan = decide(view([device(max_workers=1)], [worker("w1", "taken")], [serving("a", 10)], waiters))
+    assert plan.evictions == {"a": "b"}
+
+
+def test_7_who_gives_way_for_room_beside_a_start_keeps_a_worker_that_is_not_needed():
+    waiters = [waiter(1, "b", 90, gave_way=True)]
+    workers = [worker("w1", "taken"), worker("w2", "starting")]
+    plan = decide(view([device(host_budget=100)], workers, [serving("a", 80)], waiters))
+    assert (plan.evictions, [sleep.model for sleep in plan.sleeps]) == ({}, ["a"])
+
+
 def test_7_of_two_devices_the_one_with_a_worker_is_taken():
     devices = [device(200, name="cuda:0"), device(name="cuda:1")]
     workers = [worker("w0", "taken", on="cuda:0"), worker("w1", "taken", on="cuda:1")]

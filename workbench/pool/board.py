@@ -29,6 +29,8 @@ class Board:
         """Workers that will be warm in a moment: they give a model back."""
         self.starting_workers = dict.fromkeys(self.free, 0)
         """Workers that will be warm in some seconds."""
+        self.leaving_workers = dict.fromkeys(self.free, 0)
+        """Workers in whose place another can be started in a moment."""
         for runner in view.runners:
             self.free[runner.device] -= runner.device_bytes
             self.free_host[runner.device] -= runner.host_bytes
@@ -41,6 +43,7 @@ class Board:
         self.worker_count = dict.fromkeys(self.free, 0)
         for worker in view.workers:
             self.worker_count[worker.device] += 1
+            self.leaving_workers[worker.device] += worker.state == "leaving"
             if worker.draining:
                 continue  # none that any model may count on
             if worker.state == "warm":
@@ -143,8 +146,9 @@ class Board:
         return bool(self.warm[device] or self.coming_workers[device])
 
     def can_start_worker(self, device: DeviceView) -> bool:
-        """Whether a worker starts already, or may be started."""
-        return bool(self.starting_workers[device.id] or self._has_place(device))
+        """Whether a worker starts already, or may be started, now or in a moment."""
+        in_a_moment = device.may_start and self.leaving_workers[device.id]
+        return bool(self.starting_workers[device.id] or self._has_place(device) or in_a_moment)
 
     def _has_place(self, device: DeviceView) -> bool:
         return device.may_start and self.worker_count[device.id] < device.max_workers
@@ -172,6 +176,8 @@ class Board:
             self.coming_workers[device] -= 1
         elif self.starting_workers[device]:
             self.starting_workers[device] -= 1
+        elif self.leaving_workers[device]:
+            self.leaving_workers[device] -= 1
 
     def start_worker(self, device: DeviceView) -> bool:
         """Plan one more worker, if the device may have one."""

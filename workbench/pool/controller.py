@@ -266,6 +266,7 @@ class Controller:
             self._workers,
             self._runners,
             self._waiting.values(),
+            self._evicted_for,
             self._pinned,
         )
 

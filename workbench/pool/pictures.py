@@ -1,7 +1,7 @@
 """The controller's state as two pictures: a view for the policy, a snapshot for people."""
 
 import time
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Collection, Container
 
 from workbench.pool import policy
 from workbench.pool.devices import Device
@@ -18,11 +18,13 @@ def view(
     workers: WorkerSet,
     runners: RunnerSet,
     waiting: Collection[Ticket],
+    evicted_for: Container[str],
     pinned: Callable[[str], bool],
 ) -> policy.PoolView:
     """What `policy.decide` looks at.
 
-    `waiting` is in order of arrival; of several specs of one model the last counts.
+    `waiting` is in order of arrival; of several specs of one model the last counts. `evicted_for` are models
+    for which others have given way.
     """
     taken = {worker.id for runner in runners for worker in runner.workers}
     newest = {ticket.spec.name: ticket.spec for ticket in waiting}
@@ -45,7 +47,11 @@ def view(
         runners=tuple(runner.view(pinned(runner.spec.name)) for runner in runners),
         waiters=tuple(
             policy.WaiterView(
-                ticket.number, ticket.spec.name, newest[ticket.spec.name].device_bytes, ticket.since
+                ticket.number,
+                ticket.spec.name,
+                newest[ticket.spec.name].device_bytes,
+                ticket.since,
+                ticket.spec.name in evicted_for,
             )
             for ticket in waiting
         ),

@@ -17,8 +17,9 @@ The cases of a waiting model, numbered as in the code:
 7. No worker is warm or about to be: one is started, if none starts yet. That takes some 15 s, so the model
    that has slept longest unused gives its worker back, else the least recently used idle one whose own load
    took less than `CHEAP_LOAD_S`: to load it again is the smaller loss. Where there is none, the request
-   waits for the start. An idle model whose load was long gives its worker where it has to leave for room
-   anyway, and where no worker can be started.
+   waits for the start. So it does once a model has given way for it: that one's worker was then replaced. An
+   idle model whose load was long gives its worker where it has to leave for room anyway, and where no
+   worker can be started.
 8. What it could displace is busy, or wanted by others that wait: wait, so that requests for a model that
    serves are grouped. After `fairness_wait` those models are closed to newcomers, so that a stream of
    requests for one model can't starve another.
@@ -191,7 +192,7 @@ def _ease(board: Board, waiter: WaiterView, device: DeviceView) -> tuple[int, ..
     idle_bytes = sum(runner.device_bytes for runner in idle)
     starts = board.can_start_worker(device)
     givers = [r for r in board.sleepers(device.id, waiter) + idle if _gives_worker(r, starts)]
-    soon = bool(board.has_worker_soon(device.id) or givers)
+    soon = bool(board.has_worker_soon(device.id) or (givers and not (starts and waiter.gave_way)))
     return (
         free + coming + idle_bytes >= waiter.device_bytes and (soon or starts),
         free >= waiter.device_bytes and soon,
@@ -210,7 +211,10 @@ def _make_room(board: Board, waiter: WaiterView, device: DeviceView, needs_worke
     """Plan what must give way so that the model can be loaded, or woken, on `device` before long."""
     lacking = waiter.device_bytes - board.free[device.id] - board.coming_bytes[device.id]
     needs_worker = needs_worker and not board.has_worker_soon(device.id)
-    starts = needs_worker and bool(board.starting_workers[device.id] or board.start_worker(device))  # 7
+    if needs_worker and not board.starting_workers[device.id]:
+        board.start_worker(device)  # 7
+    starts = board.can_start_worker(device)
+    needs_worker = needs_worker and not (starts and waiter.gave_way)  # 7
     leaving: list[RunnerView] = []
     resting: list[RunnerView] = []
     for runner in board.sleepers(device.id, waiter) + board.evictable(device.id, waiter):

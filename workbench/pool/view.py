@@ -78,6 +78,8 @@ class WaiterView:
     model: str
     device_bytes: int
     since: float
+    gave_way: bool = False
+    """Whether a model has already left, or fallen asleep, for this one."""
 
 
 @dataclass(frozen=True, slots=True)
