@@ -2,24 +2,19 @@
 
 import asyncio
 import contextlib
-import dataclasses
-from collections.abc import AsyncIterator, Mapping
-from contextlib import aclosing
+from collections.abc import AsyncIterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Self, TypeVar
 
 import structlog
 
-from workbench.answer import Answer, Answering, prompt_messages
 from workbench.catalog.store import Catalog
-from workbench.catalog.tables import Message
+from workbench.chat.answer import Answering
+from workbench.chat.conversations import Conversations
+from workbench.chat.turns import Turns
 from workbench.engine.prepared.store import PreparedStore
 from workbench.engine.spec import ModelSpec, SamplingOptions
-from workbench.errors import (
-    BadRequestError,
-    ShuttingDownError,
-    WorkbenchError,
-)
+from workbench.errors import ShuttingDownError, WorkbenchError
 from workbench.kv_caches import KvCaches, KvCacheView
 from workbench.library import ModelLibrary
 from workbench.measurements import Measurements
@@ -45,19 +40,23 @@ from workbench.settings import Settings
 from workbench.telemetry.machine import GpuLoad, MachineLoad
 from workbench.views import (
     AnswerStats,
+    AnswerView,
     ChatEvent,
     ConversationView,
     Finished,
     MessageView,
     ModelView,
+    PresetView,
     Residency,
     Token,
 )
 
 __all__ = [
     "AnswerStats",
+    "AnswerView",
     "ChatEvent",
     "ConversationView",
+    "Conversations",
     "Departure",
     "DeviceSnapshot",
     "Finished",
@@ -69,6 +68,7 @@ __all__ = [
     "ModelView",
     "PoolDetails",
     "PoolSnapshot",
+    "PresetView",
     "Progress",
     "Residency",
     "RunnerSnapshot",
@@ -86,8 +86,6 @@ T = TypeVar("T")
 log = structlog.get_logger("workbench")
 
 CHANGE_INTERVAL_S = 0.5
-MAX_MESSAGE_CHARACTERS = 4_000_000
-TITLE_CHARACTERS = 60
 
 
 class Workbench:
@@ -106,6 +104,7 @@ class Workbench:
         self._controller: Controller | None = None
         self._pool_admin: PoolAdmin | None = None
         self._answering: Answering | None = None
+        self._turns: Turns | None = None
         self._kv_caches: KvCaches | None = None
         self._prefetcher: Prefetcher | None = None
         self._prefetch_task: asyncio.Task[None] | None = None
@@ -149,6 +148,7 @@ class Workbench:
             pinned=self._library.is_pinned,
         )
         self._answering = Answering(self._catalog, self._controller, self._measurements)
+        self._turns = Turns(self._catalog, self._answering, self._library.servable)
         self._pool_admin = PoolAdmin(settings, self._library, self._controller)
         self._kv_caches = KvCaches(self._controller.serving_clients)
         self._prefetcher = Prefetcher(self._library.on_disk, self._on_device, self._files_of_load)
@@ -275,51 +275,14 @@ class Workbench:
         """
         await self._running(self._library).remove(name, delete_files)
 
-    # Conversations.
-
-    async def conversations(self, search: str = "") -> list[ConversationView]:
-        """Conversations with `search` in title or text, the latest first."""
-        return [
-            ConversationView(
-                id=found.conversation.id,
-                title=found.conversation.title or "New chat",
-                model=found.conversation.model,
-                updated_at=found.conversation.updated_at,
-                message_count=found.message_count,
-            )
-            for found in await asyncio.to_thread(self.catalog.chats.conversations, search)
-        ]
-
-    async def create_conversation(self, model: str = "", system: str = "") -> int:
-        """Make an empty conversation and return its id."""
-        row = await asyncio.to_thread(self.catalog.chats.create_conversation, model=model, system=system)
-        return row.id
-
-    async def messages(self, conversation_id: int) -> list[MessageView]:
-        """The turns of a conversation, oldest first, after its system prompt if it has one.
-
-        Raises:
-            NotFoundError: there is no such conversation.
-        """
-        conversation = await asyncio.to_thread(self.catalog.chats.conversation, conversation_id)
-        rows = await asyncio.to_thread(self.catalog.chats.messages, conversation_id)
-        system = MessageView(0, "system", conversation.system, "", None, "")
-        return [system] * bool(conversation.system) + [
-            MessageView(row.id, row.role, row.content, row.model, _stored_stats(row), row.error)
-            for row in rows
-        ]
-
-    async def rename_conversation(self, conversation_id: int, title: str) -> None:
-        """Give a conversation another title."""
-        await asyncio.to_thread(self.catalog.chats.rename_conversation, conversation_id, title)
-
-    async def delete_conversation(self, conversation_id: int) -> None:
-        """Delete a conversation and its turns."""
-        await asyncio.to_thread(self.catalog.chats.delete_conversation, conversation_id)
-
     # Chat.
 
-    async def chat(
+    @property
+    def conversations(self) -> Conversations:
+        """The kept conversations and presets."""
+        return Conversations(self.catalog.chats)
+
+    def chat(
         self,
         model: str,
         text: str,
@@ -343,41 +306,48 @@ class Workbench:
             WorkbenchError: what went wrong, as a sentence. Nothing is stored if the request itself is
                 refused; an answer that breaks off is stored as far as it came.
         """
-        answer = Answer(model)
-        answering = self._running(self._answering)
-        options = options or SamplingOptions()
-        try:
-            options.check()
-            _check_text(text)
-            if conversation_id is not None:
-                answering.check_free(conversation_id)
-            spec = await self._running(self._library).servable(model)
-        except WorkbenchError as error:
-            log.info("request refused", model=model, error=str(error))
-            raise
-        conversation, messages = await asyncio.to_thread(
-            self._take_turn, conversation_id, text, model, system, options
+        return self._running(self._turns).chat(
+            model, text, conversation_id, system, options or SamplingOptions()
         )
-        stream = answering.run(spec, messages, options, conversation, answer)
-        async with aclosing(stream):  # type: ignore[type-var]
-            async for event in stream:
-                yield event
-        yield Finished(conversation, answer.text, answer.stats)
 
-    def _take_turn(
-        self, conversation_id: int | None, text: str, model: str, system: str | None, options: SamplingOptions
-    ) -> tuple[int, list[dict[str, str]]]:
-        """Store the user's turn; returns its conversation and what the model is given."""
-        title = " ".join(text.split())[:TITLE_CHARACTERS]
-        conversation, history = self.catalog.chats.take_turn(
-            conversation_id,
-            text,
-            model=model,
-            system=system,
-            options=dataclasses.asdict(options),
-            title=title,
+    def regenerate(
+        self, conversation_id: int, *, model: str = "", options: SamplingOptions | None = None
+    ) -> AsyncIterator[ChatEvent]:
+        """Answer the last question once more, perhaps by another model; the earlier answer stays a version.
+
+        Streams and raises as `chat`. ConflictError: the conversation has no question.
+        """
+        return self._running(self._turns).regenerate(conversation_id, model, options or SamplingOptions())
+
+    def continue_answer(
+        self, conversation_id: int, *, options: SamplingOptions | None = None
+    ) -> AsyncIterator[ChatEvent]:
+        """Let the model go on with its last answer; tokens are those that are new.
+
+        Streams and raises as `chat`. ConflictError: the conversation doesn't end with an answer.
+        """
+        return self._running(self._turns).continue_answer(conversation_id, options or SamplingOptions())
+
+    def compare(
+        self,
+        models: Sequence[str],
+        text: str,
+        *,
+        conversation_id: int | None = None,
+        system: str | None = None,
+        options: SamplingOptions | None = None,
+    ) -> AsyncIterator[tuple[int, ChatEvent | WorkbenchError]]:
+        """Send a message to several models, together where they fit, else one after the other.
+
+        The answers are kept as versions of one; that of the first model counts until another is chosen.
+
+        Yields:
+            The number of a model in `models`, and what happens with its answer. An error is the end of that
+            one answer, and raised for all only where the message itself is refused; see `chat`.
+        """
+        return self._running(self._turns).compare(
+            models, text, conversation_id, system, options or SamplingOptions()
         )
-        return conversation.id, prompt_messages(conversation.system, history, text)
 
     # Pool.
 
@@ -472,28 +442,3 @@ class Workbench:
             self._measurements.record_swap(record)
         if record.outcome == "ok" and self._prefetcher is not None:
             self._prefetcher.on_use(record.model)
-
-
-def _check_text(text: str) -> None:
-    if not text.strip():
-        raise BadRequestError("The message is empty. Write something first.")
-    if len(text) > MAX_MESSAGE_CHARACTERS:
-        raise BadRequestError(
-            f"The message has {len(text):,} characters, and may have {MAX_MESSAGE_CHARACTERS:,}. Shorten it."
-        )
-
-
-def _stored_stats(row: Message) -> AnswerStats | None:
-    if row.role != "assistant":
-        return None
-    return AnswerStats(
-        prompt_tokens=row.prompt_tokens or 0,
-        completion_tokens=row.completion_tokens or 0,
-        cached_prompt_tokens=row.cached_prompt_tokens or 0,
-        ttft_s=row.ttft_s or 0.0,
-        switch_s=row.switch_s or 0.0,
-        switch_reason=row.switch_reason or "",
-        tokens_per_s=row.tokens_per_s or 0.0,
-        duration_s=row.duration_s or 0.0,
-        finish_reason=row.finish_reason or "",
-    )

@@ -3,8 +3,9 @@
 Times are Unix seconds, durations seconds, sizes bytes.
 """
 
-from dataclasses import dataclass
-from typing import Literal
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any, Literal
 
 from workbench.pool.snapshot import Progress, SwapRecord
 from workbench.telemetry.windows import Outcome
@@ -55,6 +56,18 @@ class ConversationView:
     model: str
     updated_at: float
     message_count: int
+    system: str = ""
+    options: Mapping[str, Any] = field(default_factory=dict)
+    """Sampling options it was last asked with, by their names in `SamplingOptions`."""
+
+
+@dataclass(frozen=True, slots=True)
+class PresetView:
+    """A system prompt and sampling options under a name."""
+
+    name: str
+    system: str
+    options: Mapping[str, Any]
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,6 +87,18 @@ class AnswerStats:
     """Decoding speed, after the first token."""
     duration_s: float
     finish_reason: str
+    queue_s: float = 0.0
+    """Wait for a turn at a model that was on the device."""
+
+
+@dataclass(frozen=True, slots=True)
+class AnswerView:
+    """One version of an answer."""
+
+    content: str
+    model: str
+    stats: AnswerStats
+    error: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -87,6 +112,12 @@ class MessageView:
     stats: AnswerStats | None
     error: str
     """Why the answer is missing or incomplete."""
+    versions: tuple[AnswerView, ...] = ()
+    """All versions of an answer; none where there was never but one."""
+    version: int = 0
+    """Which of them counts: the one that this is."""
+    compared: bool = False
+    """Whether the versions come from several models that were asked at once."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -12,7 +12,7 @@ from playwright.sync_api import Page, expect
 
 from data.demo.tasks import held_out_pairs
 from tests.app_process import running_app
-from tests.ui.test_page import answers, open_page, pick
+from tests.ui.test_page import answers, open_page, pick, send
 
 pytestmark = [pytest.mark.e2e, pytest.mark.engine, pytest.mark.timeout(300)]
 
@@ -40,18 +40,6 @@ def slowed(pid: int) -> Iterator[None]:
     finally:
         ended.set()
         thread.join()
-
-
-def send(page: Page, text: str) -> None:
-    """Type and press Enter until it is taken: Gradio drops what comes before its last event is over."""
-    box = page.get_by_label("Message", exact=True)
-    box.fill(text)
-    for _ in range(5):
-        box.press("Enter")
-        with contextlib.suppress(AssertionError):
-            expect(box).to_have_value("", timeout=2000)
-            return
-    raise AssertionError(f"{text!r} was not sent")
 
 
 def ask_story(page: Page, text: str) -> None:

@@ -82,11 +82,11 @@ async def test_concurrent_requests_share_one_load(workbench):
 async def test_a_conversation_is_kept_and_goes_on(workbench):
     first = await ask(workbench, "adder", "What is 20 + 22?")
     await ask(workbench, "adder", "3+4", conversation_id=first.conversation_id)
-    turns = await workbench.messages(first.conversation_id)
+    turns = await workbench.conversations.messages(first.conversation_id)
     assert [turn.role for turn in turns] == ["user", "assistant"] * 2
     assert turns[1].content == first.text
     assert turns[1].stats.completion_tokens == first.stats.completion_tokens
-    listed = (await workbench.conversations())[0]
+    listed = (await workbench.conversations.find())[0]
     assert (listed.id, listed.title) == (first.conversation_id, "What is 20 + 22?")
 
 
@@ -104,19 +104,19 @@ async def test_a_conversation_is_kept_and_goes_on(workbench):
 async def test_a_bad_request_is_refused_in_a_sentence_and_stores_nothing(
     workbench, model, text, options, error, says
 ):
-    before = await workbench.conversations()
+    before = await workbench.conversations.find()
     with pytest.raises(error, match=says):
         await ask(workbench, model, text, options=SamplingOptions(**options))
-    assert await workbench.conversations() == before
+    assert await workbench.conversations.find() == before
 
 
 async def test_an_over_long_prompt_says_how_long_and_how_much_fits(workbench):
-    before = len(await workbench.conversations())
+    before = len(await workbench.conversations.find())
     with pytest.raises(BadRequestError, match=r"is \d{4,5} tokens long, but adder holds 1024"):
         await ask(workbench, "adder", "1 + " * 3000)
-    conversation = (await workbench.conversations())[0]
-    assert len(await workbench.conversations()) == before + 1
-    assert "tokens long" in (await workbench.messages(conversation.id))[1].error
+    conversation = (await workbench.conversations.find())[0]
+    assert len(await workbench.conversations.find()) == before + 1
+    assert "tokens long" in (await workbench.conversations.messages(conversation.id))[1].error
     answer = await ask(workbench, "adder", "2+2", conversation_id=conversation.id)  # and one can go on
     assert answer.text.endswith("= 4")
 
@@ -142,8 +142,8 @@ async def test_a_stopped_answer_is_kept_and_leaves_nothing_in_flight(workbench):
     assert worker_in_flight(workbench, "counter") == 1
     await stream.aclose()
     await until(lambda: worker_in_flight(workbench, "counter") == 0)
-    conversation = (await workbench.conversations())[0]
-    turn = (await workbench.messages(conversation.id))[1]
+    conversation = (await workbench.conversations.find())[0]
+    turn = (await workbench.conversations.messages(conversation.id))[1]
     assert turn.content.startswith("0")
     assert turn.stats.finish_reason == "abort"
 

@@ -44,7 +44,7 @@ async def test_a_killed_worker_fails_its_request_at_once_and_nobody_elses(workbe
                 pass
     assert (await ask(workbench, "adder", "2+3")).text.endswith("= 5")
     assert worker_of(workbench, "adder").pid == neighbour
-    turns = await workbench.messages((await workbench.conversations("Count from 0"))[0].id)
+    turns = await workbench.conversations.messages((await workbench.conversations.find("Count from 0"))[0].id)
     assert turns[1].content.startswith("0")
     assert "SIGKILL" in turns[1].error
     assert (await ask(workbench, "counter", "Count from 1 to 4")).text == "1, 2, 3, 4"

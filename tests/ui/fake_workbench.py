@@ -1,30 +1,36 @@
-"""A workbench without an engine: scripted models behind the service's signatures, for the page's tests.
+"""A workbench without an engine or a pool: scripted models under the real catalog and chat.
 
 A message steers the answer: "fail" breaks off after two tokens, "boom" raises what nobody expects, "slow"
-writes until it is stopped, "too long" is refused. Everything else is echoed.
+writes until it is stopped, "too long" is refused, "say:" is answered with what follows. Everything else is
+echoed.
 """
 
 import asyncio
-import itertools
+import tempfile
 import time
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
+from contextlib import asynccontextmanager
 from dataclasses import replace
+from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
+from workbench.catalog.store import Catalog
+from workbench.chat.answer import Answering
+from workbench.chat.conversations import Conversations
+from workbench.chat.turns import Turns
+from workbench.engine.spec import GenerationChunk, ModelSpec
 from workbench.errors import BadRequestError, ConflictError, NotFoundError, WorkerDiedError
+from workbench.measurements import Measurements
+from workbench.pool.snapshot import SwapRecord
 from workbench.service import (
-    AnswerStats,
-    ConversationView,
     DeviceSnapshot,
-    Finished,
     KvCacheView,
-    MessageView,
     ModelView,
     PoolSnapshot,
     Progress,
     RunnerSnapshot,
     SamplingOptions,
-    Token,
     WaiterSnapshot,
     WorkerSnapshot,
 )
@@ -61,17 +67,22 @@ class FakeWorkbench:
         """Forget everything, for the next test."""
         self.step_s = self._step_s
         self.catalog = {model.name: model for model in MODELS}
-        self.chats: dict[int, ConversationView] = {}
-        self.turns: dict[int, list[MessageView]] = {}
+        self._store = Catalog.open(Path(tempfile.mkdtemp(), "workbench.db"))
+        self._answering = Answering(self._store, self, Measurements(self._store))
         self.aborted = 0
         self.warm_workers = 2
         self.in_flight = 0
+        self.fails = ""
         self.stage: Progress | None = None
         self.waiters: tuple[WaiterSnapshot, ...] = ()
         self.calls: list[tuple[str, Any]] = []
         self.kv: list[KvCacheView] = []
-        self._ids = itertools.count(1)
         self.touch()
+
+    def take_over(self, other: "FakeWorkbench") -> None:
+        """Have the conversations of another one, as after a restart."""
+        self._store = other._store
+        self._answering = Answering(self._store, self, Measurements(self._store))
 
     # Models.
 
@@ -110,84 +121,75 @@ class FakeWorkbench:
         del self.catalog[name]
         self.touch()
 
-    # Conversations.
+    # Chat: the real catalog and turns, over models that are made up.
 
-    async def conversations(self, search: str = "") -> list[ConversationView]:
-        return sorted(self.chats.values(), key=lambda view: -view.updated_at)
+    @property
+    def conversations(self) -> Conversations:
+        return Conversations(self._store.chats)
 
-    async def create_conversation(self, model: str = "", system: str = "") -> int:
-        chat = next(self._ids)
-        self.chats[chat] = ConversationView(chat, "", model, time.time(), 0)
-        self.turns[chat] = []
-        if system:
-            self._keep(chat, MessageView(next(self._ids), "system", system, "", None, ""))
-        return chat
+    def chat(self, model: str, text: str, **about: Any) -> AsyncIterator[Any]:
+        self.calls.append(("chat", (model, text, about.get("system"), about.get("options"))))
+        return self._turns().chat(model, text, *_in_order(about))
 
-    async def messages(self, conversation_id: int) -> list[MessageView]:
-        return list(self.turns[conversation_id])
+    def regenerate(self, conversation_id: int, *, model: str = "", options: SamplingOptions) -> Any:
+        self.calls.append(("regenerate", (conversation_id, model)))
+        return self._turns().regenerate(conversation_id, model, options)
 
-    async def rename_conversation(self, conversation_id: int, title: str) -> None:
-        self.chats[conversation_id] = replace(self.chats[conversation_id], title=title)
+    def continue_answer(self, conversation_id: int, *, options: SamplingOptions) -> Any:
+        return self._turns().continue_answer(conversation_id, options)
 
-    async def delete_conversation(self, conversation_id: int) -> None:
-        del self.chats[conversation_id], self.turns[conversation_id]
+    def compare(self, models: Sequence[str], text: str, **about: Any) -> Any:
+        return self._turns().compare(models, text, *_in_order(about))
 
-    async def chat(
-        self,
-        model: str,
-        text: str,
-        *,
-        conversation_id: int | None = None,
-        system: str = "",
-        options: SamplingOptions | None = None,
-    ) -> AsyncIterator[Progress | Token | Finished]:
-        self.calls.append(("chat", (model, text, system, options)))
-        if not text.strip():
-            raise BadRequestError("The message is empty. Write something to send.")
-        if "too long" in text:
-            raise BadRequestError("The prompt has 700 tokens; adder takes 256 with its answer.")
-        if self.model(model).residency in ("hub", "downloading"):
-            raise ConflictError(f"{model} is not downloaded. Download it on the Models page first.")
-        chat = conversation_id or await self.create_conversation(model, system)
-        self._keep(chat, MessageView(next(self._ids), "user", text, model, None, ""))
-        title = self.chats[chat].title or text[:40]
-        self.chats[chat] = replace(self.chats[chat], title=title, model=model, updated_at=time.time())
-        started, reason = time.monotonic(), ""
-        switched = self.catalog[model].residency != "device"
-        written, count, error, finish = "", 0, "", "abort"
+    def _turns(self) -> Turns:
+        return Turns(self._store, self._answering, self._servable)
+
+    async def _servable(self, name: str) -> ModelSpec:
+        model = self.model(name)
+        if model.residency in ("hub", "downloading"):
+            raise ConflictError(f"{name} is not downloaded. Download it on the Models page first.")
+        return ModelSpec(name, model.source, model.weight_bytes, 0, model.context_length)
+
+    @asynccontextmanager
+    async def ask(self, spec: ModelSpec) -> AsyncIterator["FakeTicket"]:
+        """As the controller: a ticket for a model."""
         self.in_flight += 1
         self.touch()
         try:
-            if switched:
-                async for progress in self._switch(model):
-                    yield progress
-                reason = "loaded from disk"
-            first = time.monotonic()
-            for count, piece in enumerate(self._answer(model, text), start=1):
+            yield FakeTicket(self, spec.name)
+        finally:
+            self.in_flight -= 1
+            self.touch()
+
+    async def generate(
+        self, model: str, messages: Sequence[dict[str, str]], go_on: bool
+    ) -> AsyncIterator[GenerationChunk]:
+        """As a model: say the question again, or what the message at the top of this file says."""
+        text = next(turn["content"] for turn in reversed(messages) if turn["role"] == "user")
+        if "too long" in text:
+            raise BadRequestError("The prompt has 700 tokens; adder takes 256 with its answer.")
+        words = [f"{word} " for word in text.split(" ")]
+        pieces = words if go_on else [f"{model} ", "says: ", *words]
+        if text == "slow":
+            pieces = [f"word{number} " for number in range(100_000)]
+        if text.startswith("say:"):
+            pieces = [text.removeprefix("say:")]
+        ended = False
+        try:
+            for count, piece in enumerate(pieces, start=1):
                 await asyncio.sleep(self.step_s)
                 if text == "boom":
                     raise ZeroDivisionError("a bug")
-                if text == "fail" and count > 2:
-                    error = f"The worker that ran {model} died. Send the message again."
-                    raise WorkerDiedError(error)
-                written += piece
-                yield Token(piece, count)
-            finish = "stop"
+                if (text == "fail" or self.fails == model) and count > 2:
+                    raise WorkerDiedError(f"The worker that ran {model} died. Send the message again.")
+                last = count == len(pieces)
+                yield GenerationChunk(piece, count, 12, 0, "stop" if last else None)
+            ended = True
+        except (WorkerDiedError, ZeroDivisionError):
+            ended = True
+            raise
         finally:
-            self.in_flight -= 1
-            self.aborted += finish == "abort" and not error
-            now = time.monotonic()
-            stats = AnswerStats(12, count, 0, 0.12, first - started if switched and count else 0.0, reason,
-                                count / max(now - started, 0.001), now - started, finish)  # fmt: skip
-            if chat in self.turns:
-                self._keep(chat, MessageView(next(self._ids), "assistant", written, model, stats, error))
-            self.touch()
-        yield Finished(chat, written, stats)
-
-    def _answer(self, model: str, text: str) -> list[str]:
-        if text == "slow":
-            return [f"word{number} " for number in range(100_000)]
-        return [f"{model} ", "says: "] + [f"{word} " for word in text.split(" ")]
+            self.aborted += not ended
 
     async def _switch(self, model: str) -> AsyncIterator[Progress]:
         while not self.pool().warm:
@@ -279,5 +281,29 @@ class FakeWorkbench:
         self.catalog[name] = replace(self.model(name), **changes)
         self.touch()
 
-    def _keep(self, chat: int, message: MessageView) -> None:
-        self.turns[chat].append(message)
+
+def _in_order(about: dict[str, Any]) -> tuple[Any, ...]:
+    return about.get("conversation_id"), about.get("system"), about.get("options") or SamplingOptions()
+
+
+class FakeTicket:
+    """As the controller's."""
+
+    def __init__(self, workbench: FakeWorkbench, model: str) -> None:
+        self._workbench = workbench
+        self._model = model
+        self._began = time.monotonic()
+        self._switched = workbench.model(model).residency != "device"
+
+    async def stages(self) -> AsyncIterator[Progress]:
+        if self._switched:
+            async for progress in self._workbench._switch(self._model):
+                yield progress
+
+    async def lease(self) -> SimpleNamespace:
+        waited_s = time.monotonic() - self._began
+        swap = SwapRecord(self._model, "worker-1", "cpu", 0.0, "disk", (), "ok", total_s=waited_s)
+        return SimpleNamespace(waited_s=waited_s, swap=swap if self._switched else None, client=self)
+
+    def generate(self, messages, _options, _request_id, *, go_on=False) -> AsyncIterator[GenerationChunk]:
+        return self._workbench.generate(self._model, messages, go_on)

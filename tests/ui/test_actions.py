@@ -4,6 +4,8 @@ import pytest
 
 from tests.ui.fake_workbench import FakeWorkbench
 from workbench.ui.actions import build_act
+from workbench.ui.chat_actions import ChatActions
+from workbench.ui.chat_flow import ChatFlow
 
 
 @pytest.fixture
@@ -13,7 +15,7 @@ def workbench() -> FakeWorkbench:
 
 @pytest.fixture
 def act(workbench: FakeWorkbench):
-    return build_act(workbench)
+    return build_act(workbench, ChatActions(workbench, ChatFlow(workbench)).known())
 
 
 async def test_an_idle_model_is_unloaded_without_a_question(act, workbench):

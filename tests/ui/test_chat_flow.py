@@ -1,6 +1,7 @@
-"""The steps of a chat, without a browser: paced events, parameters, refusals, failures, stops."""
+"""The steps of a chat, without a browser: paced events, parameters, refusals, failures, stops, versions."""
 
 import asyncio
+from contextlib import aclosing
 
 import pytest
 
@@ -8,7 +9,7 @@ from tests.ui.fake_workbench import FakeWorkbench
 from workbench.errors import BadRequestError
 from workbench.service import SamplingOptions, Token
 from workbench.ui.answer import PacedEvents
-from workbench.ui.chat_flow import ChatFlow, Session, Turn
+from workbench.ui.chat_flow import Ask, ChatFlow
 from workbench.ui.parameters import PARAMETERS, sampling_options
 
 NO_PARAMETERS = [None] * len(PARAMETERS)
@@ -24,33 +25,35 @@ def flow(workbench: FakeWorkbench) -> ChatFlow:
     return ChatFlow(workbench)
 
 
-def turn(
-    text: str, conversation: int | None = None, model: str | None = "adder", parameters=NO_PARAMETERS
-) -> Turn:
-    return Turn(text, model, conversation, "Be kind.", parameters)
+def ask(text: str = "", do: str = "send", models: tuple[str, ...] = ("adder",), **more) -> Ask:
+    return Ask(do=do, stream="s1", text=text, models=list(models), system="Be kind.", **more)
 
 
-async def run(flow: ChatFlow, a_turn: Turn):
-    return await collect(flow.send(Session(), a_turn))
+async def page_after(flow: ChatFlow, *asked: Ask, stop_at: str = "") -> tuple[dict[str, str], list[dict]]:
+    """(the thread's turns by key, all updates) once the page has shown all updates of what was asked."""
+    turns: dict[str, str] = {}
+    updates = []
+    for one in asked:
+        turns.pop("question", None)
+        turns.pop("answer", None)
+        async for update in flow.answer(one):
+            updates.append(update)
+            for key in update.get("gone", []):
+                turns.pop(key, None)
+            turns |= dict(update.get("turns", []))
+            if stop_at and stop_at in " ".join(turns.values()):
+                flow.stop("s1")
+    return turns, updates
 
 
-async def opened(flow: ChatFlow, wanted: str):
-    (view,) = await collect(flow.open(Session(), wanted))
-    return view
+def keys(turns: dict[str, str]) -> list[str]:
+    return [key.rstrip("0123456789") for key in turns]
 
 
-async def collect(step):
-    return [view async for view in step]
-
-
-async def pass_turns():
-    """Let every task go as far as it can without time passing."""
-    for _ in range(50):
-        await asyncio.sleep(0)
-
-
-def shown(view) -> str:
-    return " ".join(value for _, blocks in view.messages for _, value in blocks)
+async def kept(workbench: FakeWorkbench) -> list[str]:
+    """What the last conversation keeps."""
+    (latest, *_) = await workbench.conversations.find()
+    return [view.content.strip() for view in await workbench.conversations.messages(latest.id)]
 
 
 def test_empty_fields_leave_the_models_defaults():
@@ -72,170 +75,168 @@ def test_a_field_out_of_range_is_refused_with_its_value(index, text):
         sampling_options(texts)
 
 
-async def test_a_turn_ends_with_what_the_database_keeps(flow, workbench):
-    views = await run(flow, turn("2 + 3"))
-    assert views[0].text == ""
-    assert views[0].conversation == "1"
-    assert "adder says: 2 + 3" in shown(views[-1])
-    assert "switched in" in shown(views[-1])
+async def test_the_page_ends_with_what_the_database_keeps(flow, workbench):
+    turns, updates = await page_after(flow, ask("2 + 3"))
+    assert keys(turns) == ["turn-", "turn-"]
+    question, answer = turns.values()
+    assert "2 + 3" in question
+    assert "adder says: 2 + 3" in answer
+    assert "switched in" in answer
+    assert updates[0]["conversation"] == "1"
     assert workbench.calls == [("chat", ("adder", "2 + 3", "Be kind.", SamplingOptions()))]
 
 
 @pytest.mark.parametrize(
     ("refused", "why"),
     [
-        (turn("hello", model=None), "Pick a model first."),
-        (turn("hello", parameters=["11", *NO_PARAMETERS[1:]]), "temperature is 11"),
-        (turn("  "), "The message is empty."),
-        (turn("far too long"), "700 tokens"),
-        (turn("hello", model="qwen3-0.6b"), "not downloaded"),
+        (ask("hello", models=()), "Pick a model first."),
+        (ask("hello", options={"temperature": "11"}), "temperature is 11"),
+        (ask("  "), "The message is empty."),
+        (ask("hello", models=("qwen3-0.6b",)), "not downloaded"),
+        (ask("hello", models=("adder", "adder")), "different models"),
+        (ask("hello", conversation=99), "no conversation 99"),
+        (ask("", do="continue", conversation=99), "no conversation 99"),
     ],
 )
-async def test_a_refused_turn_keeps_its_text_and_leaves_no_conversation(flow, workbench, refused, why):
-    views = await run(flow, refused)
-    assert why in shown(views[-1])
-    assert views[-1].text == (refused.text if len(views) > 1 else None)
-    assert workbench.chats == {}
-    assert not views[-1].conversation
+async def test_what_is_refused_keeps_its_text_and_leaves_no_conversation(flow, workbench, refused, why):
+    turns, updates = await page_after(flow, refused)
+    assert keys(turns) == ["question", "answer"]
+    assert why in turns["answer"]
+    assert updates[-1]["draft"] == refused.text
+    assert await workbench.conversations.find() == []
+    assert not updates[-1].get("conversation")
+
+
+async def test_a_message_at_fault_is_back_in_the_box(flow):
+    turns, updates = await page_after(flow, ask("far too long"))
+    assert keys(turns) == ["turn-", "turn-"]
+    assert "700 tokens" in turns["turn-2"]
+    assert updates[-1]["draft"] == "far too long"
 
 
 async def test_a_failure_keeps_the_partial_answer_and_the_chat_goes_on(flow):
-    failed = await run(flow, turn("fail"))
-    assert "adder says:" in shown(failed[-1])
-    assert "died. Send the message again." in shown(failed[-1])
-    assert failed[-1].text is None
-    after = await run(flow, turn("again", conversation=1))
-    assert "adder says: again" in shown(after[-1])
+    turns, updates = await page_after(flow, ask("fail"))
+    assert "adder says:" in turns["turn-2"]
+    assert "died. Send the message again." in turns["turn-2"]
+    assert "draft" not in updates[-1]
+    turns, _ = await page_after(flow, ask("again", conversation=1))
+    assert "adder says: again" in turns["turn-4"]
 
 
 async def test_an_unexpected_error_is_named_but_not_shown(flow):
-    views = await run(flow, turn("boom"))
-    assert "Something went wrong inside Workbench: ZeroDivisionError. The log has the details." in shown(
-        views[-1]
-    )
-    assert "a bug" not in shown(views[-1])
+    turns, _ = await page_after(flow, ask("boom"))
+    assert "inside Workbench: ZeroDivisionError. The log has the details." in turns["turn-2"]
+    assert "a bug" not in turns["turn-2"]
 
 
 async def test_stop_aborts_and_keeps_what_was_written(flow, workbench):
-    session, views = Session(), []
-    async for view in flow.send(session, turn("slow")):
-        views.append(view)
-        if "word" in shown(view):
-            session.stop()
+    turns, _ = await page_after(flow, ask("slow"), stop_at="word1")
     assert workbench.aborted == 1
-    assert "stopped" in shown(views[-1])
-    assert session.running is None
+    assert "stopped" in turns["turn-2"]
+    assert (await kept(workbench))[-1].startswith("word0 word1")
 
 
 async def test_a_stop_before_the_first_token_says_so(flow, workbench):
     workbench.warm_workers = 0
-    session, views = Session(), []
-    async for view in flow.send(session, turn("hello")):
-        views.append(view)
-        if len(views) == 2:
-            session.stop()
-    assert "Stopped before the answer began." in shown(views[-1])
-    assert workbench.turns[1][-1].stats.finish_reason == "abort"
+    turns, _ = await page_after(flow, ask("hello"), stop_at="Warming up")
+    assert "Stopped before the answer began." in turns["turn-2"]
 
 
 async def test_a_stop_before_the_message_was_taken_gives_it_back(flow, workbench):
-    session, views = Session(), []
-    async for view in flow.send(session, turn("hello")):
-        views.append(view)
-        session.stop()
-    assert "Stopped before the answer began." in shown(views[-1])
-    assert (views[-1].text, views[-1].conversation) == ("hello", "")
-    assert workbench.calls == []
-    assert workbench.chats == {}
+    turns, updates = await page_after(flow, ask("hello"), stop_at="hello")
+    assert keys(turns) == ["question", "answer"]
+    assert (updates[-1]["draft"], updates[-1]["conversation"]) == ("hello", "")
+    assert await workbench.conversations.find() == []
 
 
 async def test_a_conversation_deleted_under_its_answer_is_told(flow, workbench):
-    views, session = [], Session()
-    async for view in flow.send(session, turn("slow")):
-        views.append(view)
-        if "word" in shown(view) and workbench.chats:
-            await workbench.delete_conversation(1)
-            session.stop()
-    assert "word0" in shown(views[-1])
-    assert "Something went wrong" in shown(views[-1])
-
-
-async def test_a_conversation_opens_when_the_last_view_of_the_answer_before_is_out(flow, workbench):
-    session = Session()
-    answer, opening = flow.send(session, turn("slow")), flow.open(session, "")
-    async for view in answer:
-        if "word" in shown(view):
-            break
-    opened = asyncio.ensure_future(anext(opening))
-    await pass_turns()
-    assert not opened.done()  # nobody has asked for more of the answer: its last view is still on its way
-    assert [view async for view in answer] == []
-    assert (await opened).messages == []
-    assert workbench.aborted == 1
-
-
-async def test_what_follows_waits_for_the_view_of_an_opened_conversation(flow):
-    session = Session()
-    opening, answer = flow.open(session, ""), flow.send(session, turn("hello"))
-    await anext(opening)
-    first = asyncio.ensure_future(anext(answer))
-    await pass_turns()
-    assert not first.done()
-    await opening.aclose()
-    assert "hello" in shown(await first)
-
-
-async def test_a_message_whose_tab_left_before_it_was_taken_is_not_sent(flow, workbench):
-    session = Session()
-    before, answer, after = flow.open(session, ""), flow.send(session, turn("hello")), flow.open(session, "")
-    await anext(before)
-    waiting = [asyncio.ensure_future(collect(step)) for step in (answer, after)]
-    await pass_turns()
-    await before.aclose()
-    views, opened = await asyncio.gather(*waiting)
-    assert views == []
-    assert opened[-1].messages == []
-    assert workbench.calls == []
-    assert workbench.chats == {}
-
-
-async def test_a_change_to_the_list_leaves_the_running_answer_alone(flow, workbench):
-    session, views = Session(), []
-    async for view in flow.send(session, turn("hello")):
-        views.append(view)
-        (refreshed,) = await collect(flow.refresh(session, "1"))
-        assert refreshed.messages is None
-    assert "adder says: hello" in shown(views[-1])
-    assert workbench.aborted == 0
-
-
-async def test_a_new_chat_replaces_a_conversation_that_is_gone(flow, workbench):
-    await run(flow, turn("hello"))
-    await workbench.delete_conversation(1)
-    (view,) = await collect(flow.refresh(Session(), "1"))
-    assert (view.messages, view.conversation) == ([], "")
+    turns = {}
+    async for update in flow.answer(ask("slow")):
+        turns |= dict(update.get("turns", []))
+        if "word1" in turns["answer"] and await workbench.conversations.find():
+            await workbench.conversations.delete(1)
+            flow.stop("s1")
+    assert "word0" in turns["answer"]
+    assert "no conversation 1" in turns["answer"]
 
 
 async def test_a_closed_page_aborts_the_answer(flow, workbench):
-    steps = flow.send(Session(), turn("slow"))
-    async for view in steps:
-        if "word" in shown(view):
-            break
-    await steps.aclose()
+    async with aclosing(flow.answer(ask("slow"))) as updates:
+        async for update in updates:
+            if "word1" in str(update):
+                break
     assert workbench.aborted == 1
+    assert flow._running == {}
+
+
+async def test_another_answer_becomes_a_version_and_the_first_can_be_chosen_again(flow, workbench):
+    await page_after(flow, ask("2 + 3"))
+    turns, _ = await page_after(flow, ask(do="regenerate", models=("storyteller",), conversation=1))
+    assert keys(turns) == ["turn-"]
+    assert "storyteller says: 2 + 3" in turns["turn-2"]
+    assert "2 / 2" in turns["turn-2"]
+    assert await kept(workbench) == ["Be kind.", "2 + 3", "storyteller says: 2 + 3"]
+    await workbench.conversations.choose(2, 0)
+    assert "adder says: 2 + 3" in dict(await flow.turn(1, 2))["turn-2"]
+
+
+async def test_a_question_without_an_answer_is_answered(flow, workbench):
+    await page_after(flow, ask("2 + 3"))
+    (question, _) = (await workbench.conversations.messages(1))[1:]
+    branch = await workbench.conversations.branch(question.id)
+    turns, _ = await page_after(flow, ask(do="regenerate", conversation=branch))
+    assert "adder says: 2 + 3" in next(iter(turns.values()))
+    assert await kept(workbench) == ["Be kind.", "2 + 3", "adder says: 2 + 3"]
+
+
+async def test_a_continuation_grows_the_answer_itself(flow, workbench):
+    await page_after(flow, ask("count on"))
+    turns, updates = await page_after(flow, ask(do="continue", conversation=1))
+    assert "adder says: count on" in dict(updates[0]["turns"])["turn-2"], "what was there stays in sight"
+    assert "adder says: count on count on" in turns["turn-2"]
+    assert await kept(workbench) == ["Be kind.", "count on", "adder says: count on count on"]
+
+
+async def test_a_refused_version_leaves_the_answer_and_says_why(flow, workbench):
+    await page_after(flow, ask("2 + 3"))
+    turns, _ = await page_after(flow, ask(do="regenerate", models=("qwen3-0.6b",), conversation=1))
+    assert "adder says: 2 + 3" in turns["turn-2"]
+    assert "not downloaded" in turns["answer"]
+
+
+async def test_models_are_compared_side_by_side_and_one_that_fails_stops_no_other(flow, workbench):
+    both = ("adder", "storyteller")
+    turns, _ = await page_after(flow, ask("2 + 3", models=both))
+    assert turns["turn-2"].count('data-testid="side"') == 2
+    assert "adder says: 2 + 3" in turns["turn-2"]
+    assert "storyteller says: 2 + 3" in turns["turn-2"]
+    workbench.fails = "storyteller"
+    turns, _ = await page_after(flow, ask("once more", models=both, conversation=1))
+    assert "adder says: once more" in turns["turn-4"]
+    assert "The worker that ran storyteller died." in turns["turn-4"]
+    (*_, last) = await workbench.conversations.messages(1)
+    assert [version.model for version in last.versions] == ["adder", "storyteller"]
+    assert last.content.strip() == "adder says: once more"
+
+
+async def test_a_stopped_comparison_keeps_what_all_have_written(flow, workbench):
+    await page_after(flow, ask("slow", models=("adder", "storyteller")), stop_at="word3")
+    (*_, last) = await workbench.conversations.messages(1)
+    assert all(version.content.startswith("word0") for version in last.versions[:1])
+    assert workbench.in_flight == 0
 
 
 async def test_a_conversation_opens_as_it_was_left(flow):
-    await run(flow, turn("hello"))
-    view = await opened(flow, "1")
-    assert (view.conversation, view.model, view.system) == ("1", "adder", "Be kind.")
-    assert "adder says: hello" in shown(view)
+    await page_after(flow, ask("hello", options={"temperature": "0.5"}))
+    opened = await flow.opened("1")
+    assert (opened["conversation"], opened["model"], opened["system"]) == ("1", "adder", "Be kind.")
+    assert opened["options"]["temperature"] == "0.5"
+    assert "adder says: hello" in dict(opened["turns"])["turn-2"]
 
 
 @pytest.mark.parametrize("wanted", ["", "99", "x", "-1"])
 async def test_an_unknown_conversation_opens_a_new_one(flow, wanted):
-    view = await opened(flow, wanted)
-    assert (view.messages, view.conversation) == ([], "")
+    assert await flow.opened(wanted) == {"conversation": "", "turns": []}
 
 
 async def test_events_come_in_batches_and_an_empty_one_moves_the_clock():

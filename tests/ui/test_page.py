@@ -1,6 +1,5 @@
 """The page in a browser, over the fake workbench: what a person does, sees and keeps."""
 
-import contextlib
 import json
 import re
 import time
@@ -44,49 +43,58 @@ def is_own(url: str, server: Server) -> bool:
 def open_page(page: Page, server: Server, path: str = "/") -> None:
     page.goto(server.url + path)
     expect(page.locator("#pool-status .badge")).to_be_attached()
-    expect(page.get_by_label("Model", exact=True)).not_to_have_value("")
+    if path == "/":
+        expect(model(page)).to_contain_text(re.compile(r"\w"))
+
+
+def model(page: Page) -> Locator:
+    return page.locator("#model")
 
 
 def send(page: Page, text: str) -> None:
-    """Type and press Enter, once the answer before is complete: Gradio drops what comes earlier."""
+    """Type and press Enter, once the answer before is complete."""
     expect(page.get_by_role("button", name="Send")).to_be_visible()
     page.get_by_label("Message", exact=True).fill(text)
     page.get_by_label("Message", exact=True).press("Enter")
 
 
-def pick(page: Page, model: str) -> None:
-    """Choose a model; once more if the list was drawn anew under the click, as a person would."""
-    selector = page.get_by_label("Model", exact=True)
-    for _ in range(3):
-        selector.click()
-        page.get_by_role("option", name=re.compile(f"^.?\\s*{model}")).click()
-        with contextlib.suppress(AssertionError):
-            expect(selector).to_have_value(re.compile(model), timeout=3000)
-            return
-    raise AssertionError(f"{model} was not picked")
+def pick(page: Page, name: str) -> None:
+    """Choose a model."""
+    model(page).click()
+    page.get_by_role("dialog").locator(f"[data-pick={json.dumps(name)}]").click()
+    expect(model(page)).to_contain_text(name)
 
 
 def answers(page: Page) -> Locator:
-    return page.locator("#chat .bot-row")
+    return page.get_by_test_id("answer")
 
 
 def test_a_model_is_picked_answers_and_switches(chat: Page):
-    expect(chat.get_by_label("Model", exact=True)).to_have_value(re.compile("adder.*on disk"))
+    expect(model(chat)).to_contain_text(re.compile("adder.*on disk"))
     send(chat, "2 + 3")
     expect(answers(chat).last).to_contain_text("adder says: 2 + 3")
     expect(answers(chat).last.get_by_test_id("stats")).to_contain_text("switched in")
-    expect(chat.get_by_label("Model", exact=True)).to_have_value(re.compile("adder.*serving"))
+    expect(model(chat)).to_contain_text(re.compile("adder.*serving"))
     pick(chat, "storyteller")
     send(chat, "a fox")
     expect(answers(chat).last).to_contain_text("storyteller says: a fox")
-    expect(chat.get_by_label("Model", exact=True)).to_have_value(re.compile("storyteller.*serving"))
+    expect(model(chat)).to_contain_text(re.compile("storyteller.*serving"))
     expect(chat.get_by_label("Message", exact=True)).to_have_value("")
 
 
-def test_the_dropdown_filters(chat: Page):
-    chat.get_by_label("Model", exact=True).click()
-    chat.keyboard.type("story", delay=20)
-    expect(chat.get_by_role("option")).to_have_count(1)
+def test_the_menu_searches_tells_what_a_switch_costs_and_loads(chat: Page):
+    chat.keyboard.press("Control+k")
+    chat.keyboard.type("story")
+    rows = chat.locator("#model-list li")
+    expect(rows).to_have_count(1)
+    expect(rows).to_contain_text("9.6 MB · 512 context · switch takes about 0.30 s")
+    rows.get_by_role("button", name="Load storyteller").click()
+    expect(rows).to_contain_text("serving")
+    rows.get_by_role("button", name="Unload storyteller").click()
+    expect(rows).to_contain_text("on disk")
+    chat.get_by_label("Search models").press("Enter")
+    expect(model(chat)).to_contain_text("storyteller")
+    expect(chat.get_by_label("Message", exact=True)).to_be_focused()
 
 
 def test_the_wait_is_explained_and_the_answer_streams_until_stopped(chat: Page, workbench: FakeWorkbench):
@@ -134,7 +142,7 @@ def test_refused_text_is_not_lost(chat: Page):
     expect(chat.get_by_label("Message", exact=True)).to_have_value("far too long")
     chat.get_by_label("Temperature").fill("hot")
     send(chat, "hello")
-    expect(chat.get_by_test_id("error")).to_contain_text("Temperature must be a number, not “hot”.")
+    expect(chat.get_by_test_id("error").last).to_contain_text("Temperature must be a number, not “hot”.")
     expect(chat.get_by_label("Message", exact=True)).to_have_value("hello")
 
 
@@ -149,7 +157,7 @@ def test_parameters_and_system_prompt_arrive(chat: Page, workbench: FakeWorkbenc
 
 
 def test_a_model_that_is_not_here_points_to_the_models_page(chat: Page):
-    pick(chat, "qwen3")
+    pick(chat, "qwen3-0.6b")
     expect(chat.locator("#model-note")).to_contain_text("is not downloaded yet")
     send(chat, "hello")
     expect(chat.get_by_test_id("error")).to_contain_text("not downloaded")
@@ -240,15 +248,14 @@ def test_hostile_text_stays_text(chat: Page, workbench: FakeWorkbench):
     expect(answers(chat).last.get_by_test_id("stats")).to_contain_text("first token")
     expect(answers(chat).last).to_contain_text("<img src=x onerror=")
     expect(chat.locator(".said")).to_have_text(hostile)
-    send(chat, "![](http://127.0.0.2/tracker.png) [x](javascript:document.title=3)")
+    send(chat, "say:![](http://127.0.0.2/tracker.png) [x](javascript:document.title=3)")
     expect(answers(chat).last.get_by_test_id("stats")).to_contain_text("first token")
-    assert chat.locator("#chat [data-do], #chat [onerror], #chat a[href^=javascript]").count() == 0
+    assert chat.locator("#thread :is([data-do], [onerror], a[href^=javascript], img)").count() == 0
     expect(chat).to_have_title("Workbench")
     name = '${document.title=4}{{value}}"><script>document.title=5</script>'
     workbench.catalog = {name: replace(workbench.catalog["adder"], name=name, description=name)}
     workbench.touch()
-    expect(chat.get_by_label("Model", exact=True)).to_have_value("")
-    pick(chat, re.escape("${document"))
+    expect(model(chat)).to_contain_text(name)
     expect(chat.locator("#model-note")).to_contain_text(name)
     chat.get_by_role("link", name="Models", exact=True).click()
     expect(chat.get_by_test_id("model").locator("strong")).to_have_text(name)
@@ -405,7 +412,7 @@ def test_a_dead_server_shows_a_banner_and_a_new_one_takes_over(page: Page):
         page.get_by_label("Message", exact=True).fill("a draft")
     expect(page.locator("#disconnected")).to_be_visible(timeout=3000)
     reborn = FakeWorkbench()
-    reborn.chats, reborn.turns = workbench.chats, workbench.turns
+    reborn.take_over(workbench)
     with Server(reborn, port=first.port):
         expect(page.locator("#disconnected")).to_be_hidden(timeout=10_000)
         expect(answers(page).last).to_contain_text("adder says: hello")

@@ -11,11 +11,14 @@ from tests.made_up_kv import busy
 from tests.ui.fake_workbench import MODELS, FakeWorkbench
 from workbench.service import (
     AnswerStats,
+    AnswerView,
     ConversationView,
     DeviceSnapshot,
     KvCacheView,
+    MessageView,
     ModelView,
     PoolSnapshot,
+    PresetView,
     Progress,
     RunnerSnapshot,
     WaiterSnapshot,
@@ -23,7 +26,7 @@ from workbench.service import (
 )
 from workbench.ui import figures
 from workbench.ui.answer import Answer
-from workbench.ui.render import chat, models, pool
+from workbench.ui.render import chat, markdown, models, picker, pool
 from workbench.ui.render.live import sources
 
 HOSTILE = [
@@ -44,10 +47,12 @@ class Structure(HTMLParser):
     def __init__(self, html: str) -> None:
         super().__init__()
         self.seen: list[tuple[str, tuple[str, ...]]] = []
+        self.links: list[str] = []
         self.feed(html)
 
     def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
         self.seen.append((tag, tuple(name for name, _ in attrs)))
+        self.links += [value or "" for name, value in attrs if name in ("href", "src")]
 
 
 def everywhere(text: str) -> str:
@@ -64,15 +69,20 @@ def everywhere(text: str) -> str:
         (DeviceSnapshot(text, text, 4, 2),),
     )
     answer = Answer(text, 0.0, text="x", token_count=2, first_token_at=0.1)
+    stats = replace(STATS, switch_s=1, switch_reason=text)
+    versions = (AnswerView("x", text, stats, text), AnswerView("x", text, stats, ""))
+    message = MessageView(1, "assistant", "x", text, stats, text, versions)
     return "\n".join(
         [
-            chat.user_text(text),
-            chat.waiting(progress, 1),
-            chat.growing_line(answer, 1),
-            chat.stats_line(text, replace(STATS, switch_s=1, switch_reason=text)),
-            chat.error_note(text),
-            chat.conversation_list([ConversationView(1, text, text, 0, 1)], 1),
-            *(chat.model_note(replace(model, residency=where)) for where in ("hub", "broken", "disk")),
+            chat.question(text, "turn-1", 1),
+            chat.turn(message),
+            chat.turn(replace(message, compared=True)),
+            chat.growing([answer, replace(answer, text="", progress=progress)], 1, "turn-1", "x"),
+            chat.failed([answer], "answer", text),
+            *(html for _, html in chat.refused(text, [text], text)),
+            chat.conversation_list([ConversationView(1, text, text, 0, 1)]),
+            chat.conversation_list([], text),
+            chat.preset_options([PresetView(text, text, {})]),
             *live_html(snapshot, [model, replace(model, residency="broken")]),
         ]
     )
@@ -94,52 +104,91 @@ def test_hostile_text_adds_no_tag_and_no_attribute(text: str):
     assert Structure(everywhere(text)).seen == Structure(everywhere("harmless")).seen
 
 
-@pytest.mark.parametrize("text", HOSTILE[:4] + HOSTILE[6:])
-def test_tags_in_an_answer_are_shown_as_written(text: str):
-    assert Structure(chat.model_text(text)).seen == []
+@pytest.mark.parametrize("text", HOSTILE)
+@pytest.mark.parametrize(
+    "around",
+    ["{}", "`{}`", "```html\n{}\n```", "```{}\nx\n```", "$\\text{{{}}}$", "[x]({})", "<think>{}</think>y"],
+)
+def test_an_answer_can_only_be_text_code_links_and_formulas(text: str, around: str):
+    structure = Structure(markdown.answer(around.format(text)))
+    assert {tag for tag, _ in structure.seen} <= ALLOWED
+    assert {name for _, names in structure.seen for name in names} <= {
+        "class", "href", "target", "rel", "tabindex", "type", "data-copy-code", "open", "xmlns", "display", "stretchy"
+    }  # fmt: skip
+    assert "javascript:" not in "".join(structure.links)
 
 
-def test_code_in_an_answer_stays_code():
-    text = "Use `<b>` or\n```html\n<i>x</i>\n```\nbut <u>not</u> this, and 1 < 2."
-    assert chat.model_text(text) == text.replace("<u>", "&lt;u>").replace("</u>", "&lt;/u>")
+ALLOWED = {
+    *("a", "br", "em", "li", "ol", "p", "span", "strong", "ul"),
+    *("button", "code", "details", "div", "pre", "summary"),
+    *("math", "mi", "mn", "mo", "mrow", "mstyle", "mtext", "msub", "msup"),
+}
 
 
-def test_an_open_fence_is_code_while_the_answer_grows():
-    assert chat.model_text("```html\n<i>x") == "```html\n<i>x"
+def test_an_answer_is_markdown_with_code_tables_and_formulas():
+    html = markdown.answer(
+        "**bold**\n\n|a|\n|-|\n|1|\n\n```python\ndef x(): pass\n```\n\n$$\\frac{1}{2}$$ costs $5"
+    )
+    assert "<strong>bold</strong>" in html
+    assert "<td>1</td>" in html
+    assert '<span class="k">def</span>' in html
+    assert "<mfrac>" in html
+    assert "costs $5" in html
 
 
-def test_a_backtick_without_its_partner_hides_nothing():
-    assert "<script>" not in chat.model_text("one ` tick <script>alert(1)</script>")
+def test_links_lead_away_safely_and_images_are_not_loaded():
+    html = markdown.answer("[x](https://a.b) ![cat](https://c.d/e.png) https://f.g")
+    assert html.count('rel="noopener noreferrer nofollow"') == 2
+    assert "<img" not in html
+    assert "cat" in html
+
+
+@pytest.mark.parametrize(
+    ("text", "thought", "open_ended", "said"),
+    [
+        ("<think>hm</think>yes", "hm", False, "yes"),
+        ("<think>hm", "hm", True, ""),
+        ("hm</think>yes", "hm", False, "yes"),
+        ("1 < 2 and <thinking> is a tag", "", False, "1 < 2 and <thinking> is a tag"),
+    ],
+)
+def test_thinking_is_set_apart(text, thought, open_ended, said):
+    assert markdown.split_thinking(text) == (thought, open_ended, said)
+
+
+@pytest.mark.parametrize("latex", ["\\frac{", "\\left( x", "x" * 5000])
+def test_what_is_no_formula_is_shown_as_it_was_written(latex):
+    assert markdown.formula(latex, "inline") == f"<code>{latex}</code>"
 
 
 def test_models_that_are_here_come_first_and_keep_their_places_in_a_switch():
     serving = replace(MODELS[1], residency="device")
-    assert chat.model_choices([MODELS[0], serving, MODELS[2]]) == [
-        ("adder  ·  on disk", "adder"),
-        ("storyteller  ·  serving", "storyteller"),
-        ("qwen3-0.6b  ·  not downloaded", "qwen3-0.6b"),
+    shown = picker.models([MODELS[2], serving, MODELS[0]], {"adder": 0.09})
+    assert [(model["name"], model["label"]) for model in shown] == [
+        ("adder", "on disk"),
+        ("storyteller", "serving"),
+        ("qwen3-0.6b", "not downloaded"),
     ]
+    assert shown[0]["facts"] == "3.4 MB · 256 context · switch takes about 90 ms"
 
 
-def test_a_model_that_is_not_here_points_to_the_models_page():
-    assert 'href="models"' in chat.model_note(MODELS[2])
-    assert 'href="models"' not in chat.model_note(MODELS[0])
+def test_a_model_that_is_not_here_says_so():
+    (model,) = picker.models([MODELS[2]], {})
+    assert (model["servable"], model["note"]) == (False, "qwen3-0.6b is not downloaded yet.")
 
 
 def test_a_switch_is_told_with_its_time_and_reason():
-    line = chat.stats_line(
-        "adder", replace(STATS, switch_s=0.31, switch_reason="loaded from disk, evicting x")
-    )
+    line = chat.stats_line(replace(STATS, switch_s=0.31, switch_reason="loaded from disk, evicting x"))
     text = re.sub(r"<[^>]+>", "", line)
     assert text == (
-        "adder · 34 tokens · 41.2 tokens/s · first token after 0.12 s · "
+        "34 tokens · 41.2 tokens/s · first token after 0.12 s · "
         "switched in 0.31 s (loaded from disk, evicting x)"
     )
-    assert "switched" not in chat.stats_line("adder", STATS)
+    assert "switched" not in chat.stats_line(STATS)
 
 
 def test_an_answer_that_was_cut_says_so():
-    assert "cut at the token limit" in chat.stats_line("adder", replace(STATS, finish_reason="length"))
+    assert "cut at the token limit" in chat.stats_line(replace(STATS, finish_reason="length"))
 
 
 def test_waiting_shows_bytes_and_seconds():
@@ -148,7 +197,7 @@ def test_waiting_shows_bytes_and_seconds():
         "",
         chat.waiting(Progress("loading", "Loading weights", 1_200_000_000, 1_900_000_000), 3.7),
     )
-    assert text == "Loading weights 1.2 of 1.9 GB3 s"
+    assert text == "Loading weights 1.2 of 1.9 GB3.7 s"
 
 
 def test_a_pool_that_warms_says_how_far():

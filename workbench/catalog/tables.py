@@ -114,6 +114,7 @@ class Message(SQLModel, table=True):
     tokens_per_s: float | None = None
     duration_s: float | None = None
     finish_reason: str | None = None
+    queue_s: float | None = None
 
     versions: list[dict[str, Any]] = Field(default_factory=list, sa_type=JSON)
     """All versions of an answer, by the names of `VERSIONED`; empty where there was never but one."""
@@ -141,6 +142,7 @@ VERSIONED = {
     "tokens_per_s",
     "duration_s",
     "finish_reason",
+    "queue_s",
 }
 
 

@@ -64,7 +64,12 @@ class EngineClient:
         return self._llm.model_config.max_model_len
 
     async def generate(
-        self, messages: Sequence[dict[str, str]], options: SamplingOptions, request_id: str
+        self,
+        messages: Sequence[dict[str, str]],
+        options: SamplingOptions,
+        request_id: str,
+        *,
+        go_on: bool = False,
     ) -> AsyncIterator[GenerationChunk]:
         """Answer a conversation.
 
@@ -72,13 +77,14 @@ class EngineClient:
             messages: turns with "role" and "content", oldest first.
             options: sampling parameters; what is None comes from the model's generation config.
             request_id: unique name of the request.
+            go_on: whether the last turn is the model's own, to be gone on with.
 
         Raises:
             BadRequestError: the prompt doesn't fit, the template refuses the turns, or an option is out
                 of range.
             WorkerDiedError: the engine died before the answer was complete.
         """
-        prompt = await self._render(messages)
+        prompt = await self._render(messages, go_on)
         if self._failure is not None:
             raise self._failure
         prompt_tokens = len(prompt["prompt_token_ids"])
@@ -105,12 +111,13 @@ class EngineClient:
         except (VLLMClientError, ValueError) as error:
             raise BadRequestError(f"{self._model} can't take this request: {error}.") from error
 
-    async def _render(self, messages: Sequence[dict[str, str]]) -> Any:
+    async def _render(self, messages: Sequence[dict[str, str]], go_on: bool) -> Any:
         """Apply the chat template and tokenize; returns vLLM's engine input."""
+        template = {"add_generation_prompt": not go_on, "continue_final_message": go_on}
         try:
             _, prompts = await self._llm.renderer.render_chat_async(
                 [list(messages)],
-                ChatParams(chat_template_kwargs={"add_generation_prompt": True}),
+                ChatParams(chat_template_kwargs=template),
                 TokenizeParams(max_total_tokens=None, add_special_tokens=False),
             )
         except Exception as error:

@@ -1,9 +1,10 @@
 """What the buttons and forms of the live panels ask for.
 
 A request is a JSON object: `do` names the action, the rest are its values as strings. The answer is one of
-`{"done": sentence}`, `{"error": sentence}` and `{"ask": {…}}`. The last is a dialog to show; its answers are
-added to the request, with `confirmed`, and the request is sent again. Whether work is in flight is never
-read here: the owner of the state refuses, and its refusal becomes the question.
+`{"done": sentence}`, `{"error": sentence}`, `{"show": {…}}`, an update of the page, and `{"ask": {…}}`. The
+last is a dialog to show; its answers are added to the request, with `confirmed`, and the request is sent
+again. Whether work is in flight is never read here: the owner of the state refuses, and its refusal becomes
+the question.
 """
 
 from collections.abc import Awaitable, Callable, Mapping
@@ -19,6 +20,7 @@ log = structlog.get_logger("workbench.ui")
 
 Request = Mapping[str, str]
 Reply = dict[str, Any]
+Action = Callable[[Request], Awaitable[Reply]]
 Act = Callable[[Any], Awaitable[Reply]]
 
 
@@ -30,9 +32,9 @@ def sentence(error: Exception) -> str:
     return f"Something went wrong inside Workbench: {type(error).__name__}. The log has the details."
 
 
-def build_act(workbench: Workbench) -> Act:
-    """The function behind every button and form of the live panels."""
-    actions = Actions(workbench)
+def build_act(workbench: Workbench, more: Mapping[str, Action]) -> Act:
+    """The function behind every button and form of the page; `more` are actions of single pages."""
+    actions = Actions(workbench, more)
 
     async def act(request: Any) -> Reply:
         try:
@@ -46,9 +48,9 @@ def build_act(workbench: Workbench) -> Act:
 class Actions:
     """One method for each action; values are those of the button or form."""
 
-    def __init__(self, workbench: Workbench) -> None:
+    def __init__(self, workbench: Workbench, more: Mapping[str, Action]) -> None:
         self._workbench = workbench
-        self._known: dict[str, Callable[[Request], Awaitable[Reply]]] = {
+        self._known: dict[str, Action] = dict(more) | {
             action.__name__: action
             for action in (
                 self.load,
@@ -59,8 +61,6 @@ class Actions:
                 self.remove,
                 self.add_hub,
                 self.add_local,
-                self.rename,
-                self.delete,
             )
         }
 
@@ -73,29 +73,29 @@ class Actions:
 
     async def load(self, request: Request) -> Reply:
         await self._workbench.load(request["model"])
-        return _done(f"{request['model']} is serving.")
+        return done(f"{request['model']} is serving.")
 
     async def unload(self, request: Request) -> Reply:
         try:
             await self._workbench.unload(request["model"], force="confirmed" in request)
         except ConflictError as conflict:
-            return _ask(str(conflict), "Unload anyway")
-        return _done(f"{request['model']} is unloaded.")
+            return ask(str(conflict), "Unload anyway")
+        return done(f"{request['model']} is unloaded.")
 
     async def restart(self, request: Request) -> Reply:
         try:
             await self._workbench.restart_worker(request["worker"], force="confirmed" in request)
         except ConflictError as conflict:
-            return _ask(str(conflict), "Restart anyway")
-        return _done(f"{request['worker']} restarts.")
+            return ask(str(conflict), "Restart anyway")
+        return done(f"{request['worker']} restarts.")
 
     async def download(self, request: Request) -> Reply:
         await self._workbench.download(request["model"])
-        return _done(f"{request['model']} is downloading.")
+        return done(f"{request['model']} is downloading.")
 
     async def cancel(self, request: Request) -> Reply:
         await self._workbench.cancel_download(request["model"])
-        return _done("The download is cancelled; what has arrived is kept.")
+        return done("The download is cancelled; what has arrived is kept.")
 
     async def remove(self, request: Request) -> Reply:
         name = request["model"]
@@ -104,38 +104,24 @@ class Actions:
             model = self._workbench.model(name)
             downloaded = model.residency != "hub" and not PurePath(model.source).is_absolute()
             extra = {"option": delete} if downloaded else {}
-            return _ask(f"Remove {name} from the catalog?", "Remove", **extra)
+            return ask(f"Remove {name} from the catalog?", "Remove", **extra)
         await self._workbench.remove_model(name, delete_files="delete_files" in request)
-        return _done(f"{name} is removed.")
+        return done(f"{name} is removed.")
 
     async def add_hub(self, request: Request) -> Reply:
         model = await self._workbench.add_hub_model(request["repo_id"].strip(), request["revision"].strip())
-        return _done(f"{model.name} is added and downloading.")
+        return done(f"{model.name} is added and downloading.")
 
     async def add_local(self, request: Request) -> Reply:
         model = await self._workbench.add_local_model(request["folder"].strip(), request["name"].strip())
-        return _done(f"{model.name} is added.")
-
-    async def rename(self, request: Request) -> Reply:
-        conversation = int(request["conversation"])
-        if "confirmed" not in request:
-            titles = {view.id: view.title for view in await self._workbench.conversations()}
-            field = {"name": "title", "label": "Title", "value": titles.get(conversation, "")}
-            return _ask("Rename the conversation", "Rename", field=field)
-        await self._workbench.rename_conversation(conversation, request["title"].strip())
-        return _done("The conversation is renamed.")
-
-    async def delete(self, request: Request) -> Reply:
-        if "confirmed" not in request:
-            return _ask("Delete this conversation? It can't be brought back.", "Delete")
-        await self._workbench.delete_conversation(int(request["conversation"]))
-        return _done("The conversation is deleted.")
+        return done(f"{model.name} is added.")
 
 
-def _done(text: str) -> Reply:
+def done(text: str) -> Reply:
+    """It is done, in a sentence."""
     return {"done": text}
 
 
-def _ask(text: str, button: str, **extra: Any) -> Reply:
+def ask(text: str, button: str, **extra: Any) -> Reply:
     """A dialog: a text, the button that confirms, and optionally a text `field` and an `option` to tick."""
     return {"ask": {"text": text, "button": button, **extra}}

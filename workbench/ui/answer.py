@@ -3,8 +3,12 @@
 import asyncio
 from collections.abc import AsyncGenerator, AsyncIterator
 from dataclasses import dataclass, field
+from typing import ClassVar, Generic, TypeVar
 
+from workbench.errors import WorkbenchError
 from workbench.service import ChatEvent, Finished, Progress, Token
+
+Event = TypeVar("Event")
 
 
 @dataclass(slots=True)
@@ -18,8 +22,11 @@ class Answer:
     first_token_at: float | None = None
     progress: Progress | None = None
     finished: Finished | None = None
+    error: str = ""
+    """Why it broke off."""
 
-    def add(self, event: ChatEvent, now: float) -> None:
+    def add(self, event: ChatEvent | WorkbenchError, now: float) -> None:
+        """Take what has happened."""
         match event:
             case Progress():
                 self.progress = event
@@ -29,6 +36,8 @@ class Answer:
                 self.token_count = event.token_count
             case Finished():
                 self.finished = event
+            case WorkbenchError():
+                self.error = str(event)
 
     def tokens_per_s(self, now: float) -> float:
         """Decode rate; the first token is prefill and does not count."""
@@ -38,18 +47,21 @@ class Answer:
 
 
 @dataclass(slots=True)
-class PacedEvents:
-    """The events of one chat in batches, at most one batch per `interval`.
+class PacedEvents(Generic[Event]):
+    """Events in batches, at most one batch per `interval`.
 
-    Each batch re-renders the whole chat, which costs the browser some 30 ms in a long one. An empty batch
-    comes after `idle` seconds without events, so that a clock on the page moves. Errors of the source are
-    raised after the events before them. However the iteration ends, the source is closed before it is over.
+    Each batch has the growing answer rendered anew. An empty batch comes after `idle` seconds without
+    events, so that a clock on the page moves. Errors of the source are raised after the events before them.
+    However the iteration ends, the source is closed before it is over.
     """
 
-    source: AsyncIterator[ChatEvent]
-    interval: float = 0.08
+    PACE: ClassVar[float] = 0.08
+
+    source: AsyncIterator[Event]
+    interval: float = PACE
+    """Seconds; may be changed on the way."""
     idle: float = 0.5
-    _pending: list[ChatEvent] = field(default_factory=list, init=False)
+    _pending: list[Event] = field(default_factory=list, init=False)
     _arrived: asyncio.Event = field(default_factory=asyncio.Event, init=False)
     _pump: asyncio.Task[None] | None = field(default=None, init=False)
     _stopped: bool = field(default=False, init=False)
@@ -60,7 +72,7 @@ class PacedEvents:
         if self._pump:
             self._pump.cancel()
 
-    async def batches(self) -> AsyncGenerator[list[ChatEvent]]:
+    async def batches(self) -> AsyncGenerator[list[Event]]:
         if self._stopped:
             return
         self._pump = asyncio.create_task(self._run(), name="chat events")

@@ -9,6 +9,9 @@ from workbench.api.events import events_router
 from workbench.service import Workbench
 from workbench.ui import chat_page, ids, kv_page, latency_page, models_page, pool_page
 from workbench.ui.actions import build_act
+from workbench.ui.chat_actions import ChatActions
+from workbench.ui.chat_flow import ChatFlow
+from workbench.ui.chat_routes import chat_router
 from workbench.ui.guard import PageGuard
 from workbench.ui.live import panel
 from workbench.ui.render.live import sources
@@ -17,10 +20,12 @@ from workbench.ui.theme import theme
 STATIC = Path(__file__).parent / "static"
 STYLES = (
     "workbench.css",
+    "chat.css",
     "kv.css",
 )
 SCRIPTS = (
     "workbench.js",
+    "chat.js",
     "kv.js",
 )
 """The first one makes `window.workbench`; those of single pages come after it."""
@@ -33,9 +38,9 @@ TOPBAR = """<header><a class="brand" href="./"><span aria-hidden="true">◪</spa
 <a href="models" data-page="models">Models</a></nav></header>"""
 
 
-def build_page(workbench: Workbench) -> gr.Blocks:
+def build_page(workbench: Workbench, flow: ChatFlow) -> gr.Blocks:
     """The whole page over one workbench."""
-    act = build_act(workbench)
+    act = build_act(workbench, ChatActions(workbench, flow).known())
     with gr.Blocks(title="Workbench", analytics_enabled=False, fill_width=True, fill_height=True) as page:
         with gr.Row(elem_id=ids.TOPBAR):
             gr.HTML(TOPBAR, apply_default_css=False, js_on_load="workbench.topbar(element)")
@@ -45,7 +50,7 @@ def build_page(workbench: Workbench) -> gr.Blocks:
                 apply_default_css=False,
                 js_on_load="workbench.themeButton(element)",
             )
-        chat_page.build(workbench, act, page)
+        chat_page.build(act)
         kv_page.build(act)
         latency_page.build(act)
         pool_page.build(act)
@@ -58,11 +63,13 @@ def mount(app: FastAPI, workbench: Workbench) -> FastAPI:
 
     Call it after all other routes are on `app`: the page takes every path that is left.
     """
+    flow = ChatFlow(workbench)
+    app.include_router(chat_router(workbench, flow))
     app.include_router(events_router(workbench, sources(workbench)))
     app.add_middleware(PageGuard, pages=PAGES)
     return gr.mount_gradio_app(
         app,
-        build_page(workbench),
+        build_page(workbench, flow),
         path="/",
         theme=theme(),
         head=_head(),

@@ -1,89 +1,67 @@
-"""What happens in a chat, free of Gradio: each step is a `ChatView` of what the page shows from then on.
+"""What happens in a chat, free of Gradio and HTTP: each step is an update of what the page shows.
 
-Nothing is kept here between events but the running answer of each browser tab (`Session`): the page holds
-the open conversation's id, the database holds the rest, so a reload or a new server changes nothing.
-An answer stops when its tab leaves the conversation.
-
-Steps are generators. Whoever iterates one asks for the next view when the last is on its way to the
-browser, which is how a step knows that nothing of it can arrive after what follows it.
+Nothing is kept here between requests but the answers that run: the page holds the open conversation's id,
+the database holds the rest, so a reload or a new server changes nothing.
 """
 
-import asyncio
 import time
-from collections.abc import AsyncGenerator, AsyncIterator, Callable, Sequence
-from contextlib import aclosing, asynccontextmanager
+from collections.abc import AsyncGenerator, AsyncIterator, Callable
+from contextlib import aclosing
 from dataclasses import dataclass, field
-from typing import Literal
+from typing import Any, Literal
 
-from workbench.errors import BadRequestError
-from workbench.service import MessageView, Workbench
+from pydantic import BaseModel, Field
+
+from workbench.errors import BadRequestError, WorkbenchError
+from workbench.service import ChatEvent, MessageView, Workbench
 from workbench.ui.actions import sentence
 from workbench.ui.answer import Answer, PacedEvents
-from workbench.ui.parameters import sampling_options
+from workbench.ui.parameters import PARAMETERS, sampling_options
 from workbench.ui.render import chat as render
 
-Block = tuple[Literal["text", "html"], str]
-"""A piece of a message: Markdown from a model, or HTML from `render`."""
-Message = tuple[Literal["user", "assistant"], list[Block]]
+Update = dict[str, Any]
+"""What changes on the page: "turns", pairs of key and HTML, put in place of the turn of that key or at the
+end; "gone", keys of turns to take away; "conversation", the id of the open one; "list", HTML of the list;
+"draft", text that is back in the box."""
+
+RENDER_SHARE = 0.1
+"""An answer that is long, and so takes long to render, is shown less often: at most so much of the time."""
+
+
+class Ask(BaseModel):
+    """What the page asks to have answered."""
+
+    do: Literal["send", "regenerate", "continue"]
+    stream: str = Field(max_length=64)
+    """The page's own name for the answer, by which it can be stopped."""
+    conversation: int | None = None
+    text: str = ""
+    models: list[str] = Field(default=[], max_length=16)
+    """One, or several to compare."""
+    system: str = ""
+    options: dict[str, str] = {}
+    """Texts of the parameter fields."""
+
+
+Event = tuple[int, ChatEvent | WorkbenchError]
+"""What happens with one of several answers, by its number."""
 
 
 @dataclass(slots=True)
-class Session:
-    """One browser tab, whose page shows one step at a time."""
+class Running:
+    """The answers to one question, as they grow."""
 
-    running: PacedEvents | None = None
-    _page: asyncio.Lock = field(default_factory=asyncio.Lock)
-    _coming: int = 0
-
-    def stop(self) -> None:
-        """End the running answer; what has been written stays."""
-        if self.running:
-            self.running.stop()
-
-    @asynccontextmanager
-    async def page(self) -> AsyncIterator[None]:
-        """Hold the page, after the step that holds it: its answer is stopped, and its last view is out."""
-        self._coming += 1
-        self.stop()
-        try:
-            await self._page.acquire()
-        finally:
-            self._coming -= 1
-        try:
-            yield
-        finally:
-            self._page.release()
-
-    @property
-    def left(self) -> bool:
-        """Whether another step waits for the page, so that the one that holds it should end."""
-        return self._coming > 0
-
-
-@dataclass(frozen=True, slots=True)
-class Turn:
-    """What the person sends."""
-
-    text: str
-    model: str | None
-    conversation: int | None
-    system: str
-    parameters: Sequence[str | None]
-    """Texts of the fields, in the order of `PARAMETERS`."""
-
-
-@dataclass(frozen=True, slots=True)
-class ChatView:
-    """What changes on the page; None leaves a part as it is."""
-
-    messages: list[Message] | None = None
-    text: str | None = None
-    conversation: str | None = None
-    """Id of the open conversation, "" for a new one."""
-    conversations: str | None = None
-    """HTML of the list."""
-    model: str | None = None
-    system: str | None = None
+    answers: list[Answer]
+    key: str
+    """Where on the page they grow."""
+    known: int
+    """How many turns of the conversation stay as they are."""
+    begun: str = ""
+    """What was there of the answer before."""
+    question: str = ""
+    """Text that goes back into the box if it is refused."""
+    unanswered: list[tuple[str, str]] = field(default_factory=list)
+    """The question as the page shows it until it is kept."""
 
 
 @dataclass(slots=True)
@@ -92,172 +70,149 @@ class ChatFlow:
 
     workbench: Workbench
     clock: Callable[[], float] = time.monotonic
+    _running: dict[str, PacedEvents[Event]] = field(default_factory=dict)
 
-    async def open(self, session: Session, wanted: str) -> AsyncGenerator[ChatView]:
-        """Show the conversation with this id, or a new one where there is none."""
-        async with session.page():
-            yield await self._opened(wanted)
+    # What is kept.
 
-    async def _opened(self, wanted: str) -> ChatView:
-        known = {view.id: view for view in await self.workbench.conversations()}
-        conversation = known.get(int(wanted)) if wanted.isdecimal() else None
-        if conversation is None:
-            return ChatView(messages=[], conversation="", conversations=await self._list(None), system="")
-        stored = await self.workbench.messages(conversation.id)
-        listed = {model.name for model in self.workbench.models}
-        return ChatView(
-            messages=_messages(stored),
-            conversation=str(conversation.id),
-            conversations=await self._list(conversation.id),
-            model=conversation.model if conversation.model in listed else None,
-            system=next((view.content for view in stored if view.role == "system"), ""),
-        )
+    async def opened(self, wanted: str) -> dict[str, Any]:
+        """A conversation for the page, a new one where there is none of that id."""
+        conversations = self.workbench.conversations
+        known = {view.id: view for view in await conversations.find()}
+        view = known.get(int(wanted)) if wanted.isdecimal() else None
+        if view is None:
+            return {"conversation": "", "turns": []}
+        turns = await self._turns(view.id)
+        return {
+            "conversation": str(view.id),
+            "turns": [(render.key(turn), render.turn(turn)) for turn in turns],
+            "model": view.model,
+            "system": view.system,
+            "options": render.option_texts(view.options),
+        }
 
-    async def refresh(self, session: Session, current: str) -> AsyncGenerator[ChatView]:
-        """The list after a change to it; a new chat where the open conversation is gone."""
-        if current and all(str(view.id) != current for view in await self.workbench.conversations()):
-            async with session.page():
-                yield await self._opened("")
-        else:
-            yield ChatView(conversations=await self._list(int(current) if current else None))
+    async def listed(self, search: str = "") -> str:
+        """HTML of the list of conversations."""
+        return render.conversation_list(await self.workbench.conversations.find(search), search)
 
-    async def send(self, session: Session, turn: Turn) -> AsyncGenerator[ChatView]:
-        """One turn.
-
-        1. A turn that is refused shows why in place of the answer, and its text is back in the box.
-        2. A turn that fails later keeps what was written and shows why below it; its text is back in the
-           box if the text was at fault.
-        3. A stopped turn keeps what was written.
-        4. Otherwise the page ends with what the database keeps.
-        5. A turn whose tab leaves is stopped likewise, and shows nothing more.
-        """
-        async with session.page(), aclosing(self._answered(session, turn)) as views:
-            async for view in views:
-                yield view
-
-    async def _answered(self, session: Session, turn: Turn) -> AsyncGenerator[ChatView]:
-        answer = Answer(turn.model or "", self.clock())
-        shown: list[Message] = [("user", [("html", render.user_text(turn.text))])]
-        conversation, known = turn.conversation, 0
-        try:
-            if conversation is not None:
-                before = await self._turns(conversation)
-                shown, known = [*_messages(before), *shown], len(before)
-            if turn.model is None:
-                raise BadRequestError("Pick a model first.")
-            options = sampling_options(turn.parameters)
-            if conversation is None:
-                conversation = await self.workbench.create_conversation(turn.model, turn.system)
-        except Exception as error:
-            yield ChatView(messages=[*shown, _failed(answer, error)])  # 1
-            return
-
-        events = PacedEvents(
-            self.workbench.chat(
-                turn.model,
-                turn.text,
-                conversation_id=conversation,
-                system=turn.system,
-                options=options,
-            )
-        )
-        session.running = events
-        begun = ChatView(
-            messages=[*shown, _growing(answer, answer.started_at)],
-            text="",
-            conversation=str(conversation),
-            conversations=await self._list(conversation),
-        )
-        if session.left:
-            events.stop()  # 5, before there was anything to stop
-        else:
-            yield begun
-        failure: Exception | None = None
-        untitled = known == 0  # the service names a conversation by its first turn
-        try:
-            async with aclosing(events.batches()) as batches:
-                async for batch in batches:
-                    for event in batch:
-                        answer.add(event, self.clock())
-                    if not session.left:
-                        titled = await self._list(conversation) if batch and untitled else None
-                        untitled = untitled and not batch
-                        yield ChatView(
-                            messages=[*shown, _growing(answer, self.clock())], conversations=titled
-                        )
-        except Exception as error:
-            failure = error
-        session.running = None
-        try:
-            ended = await self._ended(turn, conversation, shown, known, answer, failure)
-        except Exception as error:  # its conversation was deleted meanwhile, or the database is gone
-            ended = ChatView(messages=[*shown, _failed(answer, failure or error)])
-        if not session.left:
-            yield ended
-
-    async def _ended(
-        self,
-        turn: Turn,
-        conversation: int,
-        shown: list[Message],
-        known: int,
-        answer: Answer,
-        failure: Exception | None,
-    ) -> ChatView:
-        """The page after a turn in a conversation that had `known` turns before; cases as in `send`."""
-        after = await self._turns(conversation)
-        last = _failed(answer, failure) if failure else _stopped(answer)
-        if len(after) == known:  # 1, or stopped before the service took it
-            opened = str(conversation)
-            if turn.conversation is None:
-                await self.workbench.delete_conversation(conversation)
-                opened = ""
-            return ChatView([*shown, last], turn.text, opened, await self._list(turn.conversation))
-        messages = _messages(after)
-        if after[-1].role == "user":  # 2 or 3, where nothing was kept of the answer
-            messages.append(last)
-        elif failure and not after[-1].error:  # 2
-            messages[-1] = last
-        return ChatView(
-            messages=messages,
-            text=turn.text if isinstance(failure, BadRequestError) else None,
-            conversations=await self._list(conversation),
-        )
+    async def turn(self, conversation: int, message: int) -> list[tuple[str, str]]:
+        """One turn anew."""
+        turns = await self._turns(conversation)
+        return [(render.key(turn), render.turn(turn)) for turn in turns if turn.id == message]
 
     async def _turns(self, conversation: int) -> list[MessageView]:
-        return [view for view in await self.workbench.messages(conversation) if view.role != "system"]
+        messages = await self.workbench.conversations.messages(conversation)
+        return [view for view in messages if view.role != "system"]
 
-    async def _list(self, open_id: int | None) -> str:
-        return render.conversation_list(await self.workbench.conversations(), open_id)
+    # Answers.
+
+    def stop(self, stream: str) -> None:
+        """End a running answer; what has been written stays."""
+        if running := self._running.get(stream):
+            running.stop()
+
+    async def answer(self, ask: Ask) -> AsyncGenerator[Update]:
+        """Have something answered.
+
+        1. What is refused shows why in place of the answer, and its text is back in the box.
+        2. What fails later keeps what was written and shows why below it; its text is back in the box if the
+           text was at fault.
+        3. What is stopped keeps what was written.
+        4. In the end the page shows what the database keeps.
+        """
+        created: int | None = None
+        try:
+            options = sampling_options([ask.options.get(parameter.name) for parameter in PARAMETERS])
+            if not ask.models:
+                raise BadRequestError("Pick a model first.")
+            conversation = ask.conversation
+            if conversation is None:
+                conversation = created = await self.workbench.conversations.create(ask.models[0], ask.system)
+            running, source = await self._asked(ask, conversation, options)
+        except Exception as error:
+            yield {"turns": render.refused(ask.text, ask.models, sentence(error)), "draft": ask.text}  # 1
+            return
+        events = PacedEvents(source)
+        self._running[ask.stream] = events
+        failure: Exception | None = None
+        try:
+            yield {
+                "turns": [*running.unanswered, self._growing(running)],
+                "conversation": str(conversation),
+                **({"list": await self.listed()} if created else {}),
+            }
+            untitled = created is not None  # the service names a conversation by its first turn
+            async with aclosing(events.batches()) as batches:
+                async for batch in batches:
+                    for number, event in batch:
+                        running.answers[number].add(event, self.clock())
+                    began = self.clock()
+                    update: Update = {"turns": [self._growing(running)]}
+                    events.interval = max(events.PACE, (self.clock() - began) / RENDER_SHARE)
+                    if untitled and batch:
+                        update["list"], untitled = await self.listed(), False
+                    yield update
+        except Exception as error:
+            failure = error
+        finally:
+            self._running.pop(ask.stream, None)
+        yield await self._ended(running, conversation, created, failure)
+
+    async def _asked(self, ask: Ask, conversation: int, options: Any) -> tuple[Running, AsyncIterator[Event]]:
+        """The answers that are asked for, and the events that will fill them."""
+        known = [] if ask.do == "send" and ask.conversation is None else await self._turns(conversation)
+        answers = [Answer(model, self.clock()) for model in ask.models]
+        if ask.do == "send":
+            running = Running(answers, "answer", len(known), question=ask.text)
+            running.unanswered = [("question", render.question(ask.text, "question"))]
+            about = {"conversation_id": conversation, "system": ask.system, "options": options}
+            if len(ask.models) > 1:
+                return running, self.workbench.compare(ask.models, ask.text, **about)
+            return running, _numbered(self.workbench.chat(ask.models[0], ask.text, **about))
+        last = known[-1] if known else None
+        if last is None:
+            raise BadRequestError("There is nothing to answer yet. Write a message.")
+        key, stays = (
+            (render.key(last), len(known) - 1) if last.role == "assistant" else ("answer", len(known))
+        )
+        if ask.do == "regenerate":
+            source = self.workbench.regenerate(conversation, model=ask.models[0], options=options)
+            return Running(answers[:1], key, stays), _numbered(source)
+        running = Running([Answer(last.model, self.clock())], key, stays, begun=last.content)
+        return running, _numbered(self.workbench.continue_answer(conversation, options=options))
+
+    def _growing(self, running: Running) -> tuple[str, str]:
+        html = render.growing(running.answers, self.clock(), running.key, running.begun)
+        return running.key, html
+
+    async def _ended(
+        self, running: Running, conversation: int, created: int | None, failure: Exception | None
+    ) -> Update:
+        """The page after an answer; cases as in `answer`."""
+        why = sentence(failure) if failure else ""
+        try:
+            after = await self._turns(conversation)
+            if created and not after:
+                await self.workbench.conversations.delete(created)
+        except Exception as error:  # the conversation was deleted meanwhile, or the database is gone
+            why = why or sentence(error)
+            return {"turns": [(running.key, render.failed(running.answers, running.key, why, running.begun))]}
+        if len(after) == running.known and running.unanswered:  # 1
+            models = [answer.model for answer in running.answers]
+            refusal = render.refused(running.question, models, why or "Stopped before it began.")
+            opened = {"conversation": ""} if created else {}
+            return {"turns": refusal, "draft": running.question, "list": await self.listed(), **opened}
+        kept = [(render.key(turn), render.turn(turn)) for turn in after[running.known :]]
+        gone = ["question"]
+        if after[-1].role == "user" or (why and not after[-1].error):  # 2 or 3, and the answer does not tell
+            note = why or "Stopped before the answer began."
+            kept.append(("answer", render.failed(running.answers, "answer", note, running.begun)))
+        else:
+            gone.append("answer")
+        draft = {"draft": running.question} if isinstance(failure, BadRequestError) else {}
+        return {"turns": kept, "gone": gone, "list": await self.listed(), **draft}
 
 
-def _messages(stored: Sequence[MessageView]) -> list[Message]:
-    messages: list[Message] = []
-    for view in stored:
-        if view.role == "user":
-            messages.append(("user", [("html", render.user_text(view.content))]))
-        elif view.role == "assistant":
-            blocks: list[Block] = [("text", render.model_text(view.content))] if view.content else []
-            if view.error:
-                blocks.append(("html", render.error_note(view.error)))
-            if view.stats and view.stats.completion_tokens:
-                blocks.append(("html", render.stats_line(view.model, view.stats, failed=bool(view.error))))
-            messages.append(("assistant", blocks or [("html", render.stopped_note())]))
-    return messages
-
-
-def _growing(answer: Answer, now: float) -> Message:
-    if not answer.text:
-        return "assistant", [("html", render.waiting(answer.progress, now - answer.started_at))]
-    return "assistant", [("text", render.model_text(answer.text)), ("html", render.growing_line(answer, now))]
-
-
-def _failed(answer: Answer, error: Exception) -> Message:
-    blocks: list[Block] = [("text", render.model_text(answer.text))] if answer.text else []
-    return "assistant", [*blocks, ("html", render.error_note(sentence(error)))]
-
-
-def _stopped(answer: Answer) -> Message:
-    if not answer.text:
-        return "assistant", [("html", render.stopped_note())]
-    return "assistant", [("text", render.model_text(answer.text))]
+async def _numbered(events: AsyncIterator[ChatEvent]) -> AsyncGenerator[Event]:
+    async with aclosing(events):  # type: ignore[type-var]
+        async for event in events:
+            yield 0, event

@@ -45,7 +45,7 @@ class PageGuard:
             return
         root = scope.get("root_path", "")
         path = scope["path"].removeprefix(root)
-        own = path.startswith("/gradio_api/") or path in ("/", *self._pages)
+        own = path.startswith(("/gradio_api/", "/chat/")) or path in ("/", *self._pages)
         if path in self._pages:
             scope = {**scope, "path": f"{root}/", "raw_path": f"{root}/".encode()}
         if own and scope["method"] == "POST" and _from_elsewhere(scope):

@@ -1,4 +1,4 @@
-"""Element ids: what the stylesheet, the script and the tests hold on to.
+"""Element ids: what the stylesheets, the scripts and the tests hold on to; the chat's are in its HTML.
 
 Rows and buttons inside live HTML have no ids but data attributes: `data-testid` names the kind
 ("worker", "runner", "waiter", "device", "model", "conversation"), `data-name` the thing, and `data-do`
@@ -16,18 +16,7 @@ PAGE_LATENCY: Final = "page-latency"
 PAGE_POOL: Final = "page-pool"
 PAGE_MODELS: Final = "page-models"
 
-CONVERSATIONS: Final = "conversations"
-CONVERSATION_ID: Final = "conversation-id"
-NEW_CHAT: Final = "new-chat"
-MODEL: Final = "model-picker"
-MODEL_NOTE: Final = "model-note"
 WARMING: Final = "warming"
-CHAT: Final = "chat"
-MESSAGE: Final = "message"
-SEND: Final = "send"
-STOP: Final = "stop"
-SETTINGS: Final = "chat-settings"
-SYSTEM: Final = "system-prompt"
 
 KV: Final = "kv-cache"
 

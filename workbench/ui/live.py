@@ -7,9 +7,7 @@ import gradio as gr
 from workbench.ui.actions import Act
 
 
-def panel(
-    elem_id: str, act: Act, value: str = "", *, events: Sequence[str] = (), elem_classes: Sequence[str] = ()
-) -> gr.HTML:
+def panel(elem_id: str, act: Act, value: str = "", *, elem_classes: Sequence[str] = ()) -> gr.HTML:
     """A panel that shows the frame's fragment of its own id.
 
     Its buttons and forms with `data-do` call `act`. The script listens on the panel's own element, never
@@ -19,7 +17,7 @@ def panel(
         value,
         elem_id=elem_id,
         elem_classes=list(elem_classes),
-        js_on_load=f"workbench.panel(element, server, trigger, {list(events)!r})",
+        js_on_load="workbench.panel(element, server)",
         server_functions=[act],
         apply_default_css=False,
     )

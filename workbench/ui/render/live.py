@@ -7,18 +7,10 @@ from typing import Any
 from workbench.api.events import FrameSource
 from workbench.service import ModelView, PoolSnapshot, Workbench
 from workbench.ui import ids
-from workbench.ui.render import kv_frame
+from workbench.ui.render import kv_frame, picker
 from workbench.ui.render import latency as latency_page
 from workbench.ui.render import models as models_page
 from workbench.ui.render import pool as pool_page
-
-
-async def chat(pool: PoolSnapshot, models: Sequence[ModelView]) -> dict[str, Any]:
-    """The chat: what warms up, and where each model is."""
-    return {
-        "html": _top(pool) | {ids.WARMING: pool_page.warming(pool)},
-        "residency": {model.name: model.residency for model in models},
-    }
 
 
 async def pool(pool: PoolSnapshot, models: Sequence[ModelView]) -> dict[str, Any]:
@@ -45,6 +37,12 @@ def _top(pool: PoolSnapshot) -> dict[str, str]:
 
 def sources(workbench: Workbench) -> dict[str, FrameSource]:
     """By page."""
+
+    async def chat(pool: PoolSnapshot, models: Sequence[ModelView]) -> dict[str, Any]:
+        return {
+            "html": _top(pool) | {ids.WARMING: pool_page.warming(pool)},
+            "data": {"models": picker.models(models, workbench.switch_estimates())},
+        }
 
     async def kv(pool: PoolSnapshot, _models: Sequence[ModelView]) -> dict[str, Any]:
         views = sorted(await workbench.kv_caches(), key=lambda view: view.model)

@@ -44,17 +44,12 @@ window.workbench = (() => {
     if (drawer) toggleDrawer(drawer.dataset.drawer);
     else if (!event.target.closest(".drawer") && event.target.id !== "theme-button") closeDrawers(true);
     if (!link || link.target || opensTab(event)) return;
-    if (link.closest("#chat") || link.dataset.open !== undefined) return;
+    if (link.closest("#chat") || link.dataset.open !== undefined || link.download) return;
     const url = new URL(link.href);
     if (url.origin === BASE.origin && !url.hash) {
       event.preventDefault();
       go(url);
     }
-  });
-
-  /* Typing in the model picker filters; without this it would append to the model that is picked. */
-  addEventListener("focusin", ({ target }) => {
-    if (target.matches("#model-picker input")) requestAnimationFrame(() => target.select());
   });
 
   // --- Drawers: columns on wide screens, sheets over the chat on narrow ones --------------------------
@@ -75,35 +70,32 @@ window.workbench = (() => {
 
   // --- Live panels ------------------------------------------------------------------------------------
 
-  const panels = new Map(); // element id -> where the fragment goes and how to tell Gradio
+  const panels = new Map(); // element id -> where the fragment of that id goes
   const viewers = {}; // page -> what draws the data of its frames
-  let frame = null;
-  let residency = null;
+  let frame = null; // the newest of the page that shows
+  let serverName = "";
   let frameAt = 0;
   let heardAt = 0;
-  let arrived = false; // whether Gradio has filled the page
 
-  function panel(element, server, trigger, events) {
-    const root = element;
-    const id = element.closest("[id]:not([id^='html-'])")?.id;
-    panels.set(id, { root, trigger, events });
+  function panel(root, server) {
+    const id = root.closest("[id]:not([id^='html-'])")?.id;
+    region(id, root);
     root.addEventListener("click", (event) => {
-      const opener = event.target.closest("[data-open]");
       const button = event.target.closest("button[data-do]");
-      if (opener && events.includes("open") && !opensTab(event)) {
-        event.preventDefault();
-        trigger("open", opener.dataset.open);
-        closeDrawers(true);
-      }
-      if (button) act(server, request(button), button, id);
+      if (button) act(server, request(button), button);
     });
     root.addEventListener("submit", (event) => {
       event.preventDefault();
       const form = event.target;
       const values = Object.fromEntries(new FormData(form));
       const button = form.querySelector("button");
-      act(server, { do: form.dataset.do, ...values }, button, id).then((done) => done && form.reset());
+      act(server, { do: form.dataset.do, ...values }, button).then((reply) => reply?.done && form.reset());
     });
+  }
+
+  /* Let frames fill an element. */
+  function region(id, root) {
+    panels.set(id, root);
     if (frame) fill(id);
     drawData();
   }
@@ -117,16 +109,16 @@ window.workbench = (() => {
   }
 
   function fill(id) {
-    const html = frame.html?.[id];
-    const known = panels.get(id);
-    if (html === undefined || !known?.root.isConnected) return;
+    const html = frame?.html?.[id];
+    const root = panels.get(id);
+    if (html === undefined || !root?.isConnected) return;
     const wanted = document.createElement("div");
     wanted.innerHTML = html; // made and escaped by render.py
-    let target = known.root.querySelector(":scope > .live");
+    let target = root.querySelector(":scope > .live");
     if (!target) {
       target = document.createElement("div");
       target.className = "live";
-      known.root.replaceChildren(target);
+      root.replaceChildren(target);
     }
     morph(target, wanted);
   }
@@ -136,7 +128,8 @@ window.workbench = (() => {
   function morph(old, fresh) {
     if (old.dataset.own !== undefined) return;
     const olds = [...old.childNodes];
-    [...fresh.childNodes].forEach((child, index) => {
+    const news = [...fresh.childNodes]; // those that are put in place leave `fresh`
+    news.forEach((child, index) => {
       const present = olds[index];
       if (!present) old.append(child);
       else if (present.nodeName !== child.nodeName || present.dataset?.name !== child.dataset?.name) {
@@ -151,20 +144,16 @@ window.workbench = (() => {
         morph(present, child);
       }
     });
-    olds.slice(fresh.childNodes.length).forEach((node) => node.remove());
+    olds.slice(news.length).forEach((node) => node.remove());
   }
 
   function showFrame(next) {
-    if (frame && frame.server !== next.server) return location.reload(); // a new server starts afresh
+    if (serverName && serverName !== next.server) return location.reload(); // a new server starts afresh
+    serverName = next.server;
     frame = next;
     frameAt = Date.now();
     for (const id of panels.keys()) fill(id);
     drawData();
-    if (next.residency) {
-      const moved = JSON.stringify(residency) !== JSON.stringify(next.residency);
-      residency = next.residency;
-      if (moved && arrived) residencyMoved();
-    }
   }
 
   /* Let `draw` have the data of each frame while `page` is shown. */
@@ -177,18 +166,9 @@ window.workbench = (() => {
     if (frame?.data) viewers[body().dataset.page]?.(frame.data);
   }
 
-  /* Gradio renews the dropdown's choices; not while the person is in it, and not before it has its first. */
-  function residencyMoved() {
-    const picker = document.querySelector("#model-picker input");
-    if (picker && picker === document.activeElement) {
-      picker.addEventListener("blur", () => setTimeout(residencyMoved), { once: true });
-      return;
-    }
-    for (const { trigger, events } of panels.values()) if (events.includes("residency")) trigger("residency");
-  }
-
   function connect() {
     source?.close();
+    frame = null;
     const url = new URL("events", BASE);
     url.searchParams.set("page", body().dataset.page);
     source = new EventSource(url);
@@ -230,23 +210,22 @@ window.workbench = (() => {
 
   const busy = new WeakSet(); // buttons whose action runs; not disabled, which would take the focus away
 
-  async function act(server, values, button, panelId) {
-    if (busy.has(button)) return false;
+  /* Ask the server for something, with the questions it has; returns its reply, or null if nothing was done. */
+  async function act(server, values, button = {}) {
+    if (busy.has(button)) return null;
     busy.add(button);
     try {
       let reply = await server.act(values);
       if (reply.ask) {
         const answers = await ask(reply.ask);
-        if (!answers) return false;
+        if (!answers) return null;
         reply = await server.act({ ...values, ...answers, confirmed: "yes" });
       }
-      say(reply.done ?? reply.error, Boolean(reply.error));
-      const { trigger, events } = panels.get(panelId);
-      if (events.includes("refresh")) trigger("refresh");
-      return Boolean(reply.done);
+      if (reply.done ?? reply.error) say(reply.done ?? reply.error, Boolean(reply.error));
+      return reply.error ? null : reply;
     } catch {
       say("Workbench did not answer. Try again when the connection is back.", true);
-      return false;
+      return null;
     } finally {
       busy.delete(button);
     }
@@ -303,44 +282,13 @@ window.workbench = (() => {
     note.addEventListener("click", () => note.remove());
   }
 
-  // --- The chat -----------------------------------------------------------------------------------------
-
-  function conversationOpened(id) {
-    conversation = id ?? "";
-    if (!arrived) {
-      arrived = true;
-      restoreDraft();
-      residencyMoved();
-    }
-    if (body().dataset.page === "chat") history.replaceState(null, "", chatUrl());
-    return [];
-  }
-
-  function answerBegins(inputs) {
-    body().classList.add("answering");
-    return inputs;
-  }
-
-  function answerEnds(id) {
-    body().classList.remove("answering");
-    return conversationOpened(id);
-  }
-
-  const messageBox = () => document.querySelector("#message textarea");
-
-  /* What is being written survives a reload, by the person or after a restart of the server. */
-  addEventListener("pagehide", () => sessionStorage.setItem("draft", messageBox()?.value ?? ""));
-
-  function restoreDraft() {
-    const draft = sessionStorage.getItem("draft");
-    const box = messageBox();
-    if (!draft || !box || box.value) return;
-    box.value = draft;
-    box.dispatchEvent(new Event("input", { bubbles: true }));
-  }
-
-  /* The id of the conversation in the URL, which the page asks for when it has loaded. */
+  /* The conversation that the URL names, "" for none. */
   const wanted = () => conversation;
+
+  function opened(id) {
+    conversation = id;
+    if (body().dataset.page === "chat") history.replaceState(null, "", chatUrl());
+  }
 
   // --- Start --------------------------------------------------------------------------------------------
 
@@ -371,5 +319,5 @@ window.workbench = (() => {
   if (document.readyState === "loading") addEventListener("DOMContentLoaded", start);
   else start();
 
-  return { panel, view, topbar, themeButton, conversationOpened, answerBegins, answerEnds, wanted };
+  return { BASE, panel, region, view, act, request, element, morph, say, closeDrawers, go, wanted, opened, topbar, themeButton };
 })();

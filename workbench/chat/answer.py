@@ -1,17 +1,18 @@
-"""One chat message, from the user's turn to the stored answer."""
+"""One answer: asked of the pool, streamed, and stored however it ends."""
 
 import asyncio
 import time
 import uuid
-from collections.abc import AsyncIterator, Sequence
+from collections import Counter
+from collections.abc import AsyncIterator, Callable
 from contextlib import aclosing
 from dataclasses import dataclass, field
-from itertools import pairwise
 
 import structlog
 
 from workbench.catalog.store import Catalog
 from workbench.catalog.tables import Message, Request
+from workbench.chat.prompt import Prompt
 from workbench.engine.spec import GenerationChunk, ModelSpec, SamplingOptions
 from workbench.errors import ConflictError, NotFoundError, WorkbenchError
 from workbench.measurements import Measurements
@@ -20,20 +21,13 @@ from workbench.pool.lease import Lease
 from workbench.pool.snapshot import Progress, SwapRecord
 from workbench.views import AnswerStats, Token
 
+Keep = Callable[[Message], object]
+"""Stores an answer as a turn of its conversation. It blocks. NotFoundError: the conversation is gone."""
+
 log = structlog.get_logger("workbench.chat")
 
 LONG_WAIT_S = 1.0
 """A wait for a worker, or for room, that a switch's reason must tell."""
-
-
-def prompt_messages(system: str, history: Sequence[Message], text: str) -> list[dict[str, str]]:
-    """The turns a model is given: a question that got no answer is left out, so that they alternate."""
-    turns = [{"role": "system", "content": system}] if system else []
-    for question, reply in pairwise(history):
-        if (question.role, reply.role) == ("user", "assistant") and reply.content:
-            turns.append({"role": "user", "content": question.content})
-            turns.append({"role": "assistant", "content": reply.content})
-    return [*turns, {"role": "user", "content": text}]
 
 
 @dataclass
@@ -108,6 +102,7 @@ class Answer:
             tokens_per_s=self.tokens_per_s,
             duration_s=time.perf_counter() - self.began,
             finish_reason=(chunk.finish_reason if chunk else None) or ("error" if self.error else "abort"),
+            queue_s=lease.waited_s if lease and not swap else 0.0,
         )
 
 
@@ -128,13 +123,13 @@ class Answering:
         self._catalog = catalog
         self._controller = controller
         self._measurements = measurements
-        self._answering: set[int] = set()
-        """Conversations that are being answered."""
+        self._answering: Counter[int] = Counter()
+        """How many answers each conversation is given just now."""
         self._storing: set[asyncio.Task[None]] = set()
 
     def check_free(self, conversation_id: int) -> None:
         """Raise ConflictError if the conversation is being answered already, in another tab perhaps."""
-        if conversation_id in self._answering:
+        if self._answering[conversation_id]:
             raise ConflictError(
                 "This conversation is being answered already. Wait until that answer is complete."
             )
@@ -147,18 +142,27 @@ class Answering:
     async def run(
         self,
         spec: ModelSpec,
-        messages: list[dict[str, str]],
+        prompt: Prompt,
         options: SamplingOptions,
         conversation_id: int,
         answer: Answer,
+        keep: Keep,
     ) -> AsyncIterator[Progress | Token]:
-        """Stream the answer to `messages` into `answer`, which is stored however the stream ends.
+        """Stream the answer to `prompt` into `answer`, which is kept however the stream ends.
+
+        Args:
+            spec: the model.
+            prompt: what it is given.
+            options: sampling options.
+            conversation_id: what the answer belongs to.
+            answer: filled in while it streams.
+            keep: stores the answer as a turn of the conversation; called in a thread.
 
         Raises:
             WorkbenchError: the model can't be had, or the answer broke off; it is stored with the answer.
         """
         request_id = uuid.uuid4().hex
-        self._answering.add(conversation_id)
+        self._answering[conversation_id] += 1
         answer.asked_at = time.perf_counter()
         live = self._measurements.request(answer.model)
         try:
@@ -167,7 +171,9 @@ class Answering:
                     yield progress
                 answer.lease = await ticket.lease()
                 live.leased()
-                stream = answer.lease.client.generate(messages, options, request_id)
+                stream = answer.lease.client.generate(
+                    prompt.messages, options, request_id, go_on=prompt.go_on
+                )
                 async with aclosing(stream):  # type: ignore[type-var]
                     async for chunk in stream:
                         answer.add(chunk)
@@ -179,17 +185,19 @@ class Answering:
             log.info("request failed", model=answer.model, request=request_id, error=answer.error)
             raise
         except Exception as error:
-            answer.error = f"Something went wrong inside Workbench: {type(error).__name__}."
+            answer.error = (
+                f"Something went wrong inside Workbench: {type(error).__name__}. The log has the details."
+            )
             raise
         finally:
             live.end()
             # A task of its own: a stop or a closed tab cancels this one, and the partial answer stays.
-            storing = asyncio.ensure_future(self._store(answer, conversation_id, request_id))
+            storing = asyncio.ensure_future(self._store(answer, conversation_id, request_id, keep))
             self._storing.add(storing)
             storing.add_done_callback(self._storing.discard)
             await asyncio.shield(storing)
 
-    async def _store(self, answer: Answer, conversation_id: int, request_id: str) -> None:
+    async def _store(self, answer: Answer, conversation_id: int, request_id: str, keep: Keep) -> None:
         stats = answer.stats
         waited_s = stats.duration_s - answer.accept_s
         request = Request(
@@ -213,13 +221,15 @@ class Answering:
             error=answer.error,
         )
         try:
-            await asyncio.to_thread(self._catalog.chats.append_message, _turn(answer, stats, conversation_id))
+            await asyncio.to_thread(keep, _turn(answer, stats, conversation_id))
         except NotFoundError:
             log.info("answer dropped: its conversation was deleted meanwhile", model=answer.model)
         except WorkbenchError as error:
             log.error("answer not stored", model=answer.model, error=str(error))
         finally:
-            self._answering.discard(conversation_id)
+            self._answering[conversation_id] -= 1
+            if not self._answering[conversation_id]:
+                del self._answering[conversation_id]
         await self._measurements.record_request(request)
 
 
@@ -239,4 +249,5 @@ def _turn(answer: Answer, stats: AnswerStats, conversation_id: int) -> Message:
         tokens_per_s=stats.tokens_per_s,
         duration_s=stats.duration_s,
         finish_reason=stats.finish_reason,
+        queue_s=stats.queue_s,
     )

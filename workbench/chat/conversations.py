@@ -1,0 +1,143 @@
+"""The kept conversations, for page, API and notebooks. Nothing here waits for a model."""
+
+import asyncio
+from collections.abc import Mapping
+from typing import Any
+
+from workbench.catalog.chats import Chats
+from workbench.catalog.tables import Conversation, Message
+from workbench.chat import transfer
+from workbench.views import AnswerStats, AnswerView, ConversationView, MessageView, PresetView
+
+
+class Conversations:
+    """Conversations, their turns, and presets; database work runs in threads.
+
+    Every method that takes an id raises NotFoundError where nothing has it.
+    """
+
+    def __init__(self, chats: Chats) -> None:
+        self._chats = chats
+
+    async def find(self, search: str = "") -> list[ConversationView]:
+        """Conversations with `search` in title or text, the latest first."""
+        return [
+            _view(found.conversation, found.message_count)
+            for found in await asyncio.to_thread(self._chats.conversations, search)
+        ]
+
+    async def get(self, conversation_id: int) -> ConversationView:
+        """One conversation, whose turns are not counted."""
+        return _view(await asyncio.to_thread(self._chats.conversation, conversation_id), 0)
+
+    async def create(self, model: str = "", system: str = "") -> int:
+        """Make an empty conversation and return its id."""
+        row = await asyncio.to_thread(self._chats.create_conversation, model=model, system=system)
+        return row.id
+
+    async def messages(self, conversation_id: int) -> list[MessageView]:
+        """The turns of a conversation, oldest first, after its system prompt if it has one."""
+        conversation = await asyncio.to_thread(self._chats.conversation, conversation_id)
+        rows = await asyncio.to_thread(self._chats.messages, conversation_id)
+        system = MessageView(0, "system", conversation.system, "", None, "")
+        return [system] * bool(conversation.system) + [_turn(row) for row in rows]
+
+    async def rename(self, conversation_id: int, title: str) -> None:
+        """Give a conversation another title."""
+        await asyncio.to_thread(self._chats.rename_conversation, conversation_id, title)
+
+    async def delete(self, conversation_id: int) -> None:
+        """Delete a conversation and its turns."""
+        await asyncio.to_thread(self._chats.delete_conversation, conversation_id)
+
+    async def edit(self, message_id: int, content: str) -> None:
+        """Change what a turn says, the user's or the model's; later turns stay as they are.
+
+        Raises:
+            BadRequestError: nothing would be left of it.
+        """
+        await asyncio.to_thread(self._chats.edit_message, message_id, content)
+
+    async def choose(self, message_id: int, version: int) -> None:
+        """Let another version of an answer be the one that counts, from 0."""
+        await asyncio.to_thread(self._chats.choose_version, message_id, version)
+
+    async def branch(self, message_id: int) -> int:
+        """Copy the conversation up to and with a turn; returns the copy's id."""
+        return (await asyncio.to_thread(self._chats.branch, message_id)).id
+
+    async def export(self, conversation_id: int, form: transfer.Format) -> str:
+        """A conversation as the text of a file."""
+        conversation = await asyncio.to_thread(self._chats.conversation, conversation_id)
+        messages = await asyncio.to_thread(self._chats.messages, conversation_id)
+        write = transfer.to_json if form == "json" else transfer.to_markdown
+        return await asyncio.to_thread(write, conversation, messages)
+
+    async def import_text(self, text: str) -> int:
+        """Store a conversation from the text of a file, JSON or Markdown; returns its id.
+
+        Raises:
+            BadRequestError: it can't be read.
+        """
+        conversation, messages = await asyncio.to_thread(transfer.from_text, text)
+        row = await asyncio.to_thread(self._chats.import_conversation, conversation, messages)
+        return row.id
+
+    async def presets(self) -> list[PresetView]:
+        """System prompts with sampling options, by name."""
+        rows = await asyncio.to_thread(self._chats.presets)
+        return [PresetView(row.name, row.system, row.options) for row in rows]
+
+    async def save_preset(self, name: str, system: str, options: Mapping[str, Any]) -> None:
+        """Make a preset, or change the one of that name. Raises: BadRequestError without a name."""
+        await asyncio.to_thread(self._chats.save_preset, name, system, options)
+
+    async def delete_preset(self, name: str) -> None:
+        """Raises: NotFoundError."""
+        await asyncio.to_thread(self._chats.delete_preset, name)
+
+
+def _view(row: Conversation, message_count: int) -> ConversationView:
+    return ConversationView(
+        id=row.id,
+        title=row.title or "New chat",
+        model=row.model,
+        updated_at=row.updated_at,
+        message_count=message_count,
+        system=row.system,
+        options=row.options,
+    )
+
+
+def _turn(row: Message) -> MessageView:
+    if row.role != "assistant":
+        return MessageView(row.id, row.role, row.content, row.model, None, row.error)
+    versions = [Message(role="assistant", **version) for version in row.versions]
+    if versions:
+        versions[row.version] = row
+    return MessageView(
+        row.id,
+        row.role,
+        row.content,
+        row.model,
+        _stats(row),
+        row.error,
+        versions=tuple(AnswerView(each.content, each.model, _stats(each), each.error) for each in versions),
+        version=row.version,
+        compared=row.compared,
+    )
+
+
+def _stats(row: Message) -> AnswerStats:
+    return AnswerStats(
+        prompt_tokens=row.prompt_tokens or 0,
+        completion_tokens=row.completion_tokens or 0,
+        cached_prompt_tokens=row.cached_prompt_tokens or 0,
+        ttft_s=row.ttft_s or 0.0,
+        switch_s=row.switch_s or 0.0,
+        switch_reason=row.switch_reason or "",
+        tokens_per_s=row.tokens_per_s or 0.0,
+        duration_s=row.duration_s or 0.0,
+        finish_reason=row.finish_reason or "",
+        queue_s=row.queue_s or 0.0,
+    )

@@ -1,0 +1,218 @@
+"""The ways to have a turn answered: a new message, another version, a continuation, several models at once.
+
+Each is an iterator of what happens: progress of a switch, tokens, the end. To close it aborts the request in
+the engine; the partial answer is kept. A refusal leaves the conversation as it was.
+"""
+
+import asyncio
+import dataclasses
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from contextlib import aclosing
+from functools import partial
+
+import structlog
+
+from workbench.catalog.store import Catalog
+from workbench.catalog.tables import Conversation, Message
+from workbench.chat.answer import Answer, Answering, Keep
+from workbench.chat.prompt import Prompt, continuation_prompt, question_prompt
+from workbench.engine.spec import ModelSpec, SamplingOptions
+from workbench.errors import BadRequestError, ConflictError, WorkbenchError
+from workbench.views import ChatEvent, Finished
+
+log = structlog.get_logger("workbench.chat")
+
+MAX_MESSAGE_CHARACTERS = 4_000_000
+TITLE_CHARACTERS = 60
+MAX_COMPARED = 6
+
+Servable = Callable[[str], Awaitable[ModelSpec]]
+"""The spec of a model of that name, or an error that says why it can't be had."""
+
+
+class Turns:
+    """Answers the turns of kept conversations."""
+
+    def __init__(self, catalog: Catalog, answering: Answering, servable: Servable) -> None:
+        self._catalog = catalog
+        self._answering = answering
+        self._servable = servable
+
+    async def chat(
+        self,
+        model: str,
+        text: str,
+        conversation_id: int | None,
+        system: str | None,
+        options: SamplingOptions,
+    ) -> AsyncIterator[ChatEvent]:
+        """See `Workbench.chat`."""
+        spec = await self._admitted(model, options, conversation_id, text)
+        conversation, before = await asyncio.to_thread(
+            self._take_turn, conversation_id, text, model, system, options
+        )
+        prompt = question_prompt(conversation.system, before, text)
+        keep = self._catalog.chats.append_message
+        async for event in self._answered(spec, prompt, options, conversation.id, keep):
+            yield event
+
+    async def regenerate(
+        self, conversation_id: int, model: str, options: SamplingOptions
+    ) -> AsyncIterator[ChatEvent]:
+        """See `Workbench.regenerate`."""
+        conversation, turns = await asyncio.to_thread(self._conversation, conversation_id)
+        spec = await self._admitted(model or conversation.model, options, conversation_id)
+        last = turns[-1] if turns else None
+        question = _last_question(turns)
+        keep: Keep = self._catalog.chats.append_message
+        if last is not None and last.role == "assistant":
+            keep = partial(self._catalog.chats.add_version, last.id)
+        prompt = question_prompt(conversation.system, turns[: question.position], question.content)
+        async for event in self._answered(spec, prompt, options, conversation_id, keep):
+            yield event
+
+    async def continue_answer(
+        self, conversation_id: int, options: SamplingOptions
+    ) -> AsyncIterator[ChatEvent]:
+        """See `Workbench.continue_answer`."""
+        conversation, turns = await asyncio.to_thread(self._conversation, conversation_id)
+        last = turns[-1] if turns else None
+        if last is None or last.role != "assistant" or not last.content:
+            raise ConflictError("The conversation doesn't end with an answer that could be continued.")
+        spec = await self._admitted(last.model, options, conversation_id)
+        question = _last_question(turns)
+        before = turns[: question.position]
+        prompt = continuation_prompt(conversation.system, before, question.content, last.content)
+        keep = partial(self._catalog.chats.extend_message, last.id)
+        async for event in self._answered(spec, prompt, options, conversation_id, keep):
+            yield event
+
+    async def compare(
+        self,
+        models: Sequence[str],
+        text: str,
+        conversation_id: int | None,
+        system: str | None,
+        options: SamplingOptions,
+    ) -> AsyncIterator[tuple[int, ChatEvent | WorkbenchError]]:
+        """See `Workbench.compare`."""
+        if not 2 <= len(set(models)) == len(models) <= MAX_COMPARED:
+            raise BadRequestError(f"Pick two to {MAX_COMPARED} different models to compare.")
+        specs = [await self._admitted(model, options, conversation_id, text) for model in models]
+        conversation, before = await asyncio.to_thread(
+            self._take_turn, conversation_id, text, models[0], system, options
+        )
+        places = await asyncio.to_thread(self._keep_places, conversation.id, models)
+        prompt = question_prompt(conversation.system, before, text)
+        streams = [
+            self._answered(
+                spec,
+                prompt,
+                options,
+                conversation.id,
+                partial(self._catalog.chats.set_version, places.id, number),
+            )
+            for number, spec in enumerate(specs)
+        ]
+        async with aclosing(_side_by_side(streams)) as events:  # type: ignore[type-var]
+            async for event in events:
+                yield event
+
+    async def _admitted(
+        self, model: str, options: SamplingOptions, conversation_id: int | None, text: str | None = None
+    ) -> ModelSpec:
+        """The model's spec, once the request is known to be a sensible one."""
+        try:
+            options.check()
+            if text is not None:
+                _check_text(text)
+            if conversation_id is not None:
+                self._answering.check_free(conversation_id)
+            return await self._servable(model)
+        except WorkbenchError as error:
+            log.info("request refused", model=model, error=str(error))
+            raise
+
+    async def _answered(
+        self, spec: ModelSpec, prompt: Prompt, options: SamplingOptions, conversation_id: int, keep: Keep
+    ) -> AsyncIterator[ChatEvent]:
+        answer = Answer(spec.name)
+        stream = self._answering.run(spec, prompt, options, conversation_id, answer, keep)
+        async with aclosing(stream):  # type: ignore[type-var]
+            async for event in stream:
+                yield event
+        yield Finished(conversation_id, answer.text, answer.stats)
+
+    def _conversation(self, conversation_id: int) -> tuple[Conversation, list[Message]]:
+        chats = self._catalog.chats
+        return chats.conversation(conversation_id), chats.messages(conversation_id)
+
+    def _take_turn(
+        self, conversation_id: int | None, text: str, model: str, system: str | None, options: SamplingOptions
+    ) -> tuple[Conversation, list[Message]]:
+        return self._catalog.chats.take_turn(
+            conversation_id,
+            text,
+            model=model,
+            system=system,
+            options=dataclasses.asdict(options),
+            title=" ".join(text.split())[:TITLE_CHARACTERS],
+        )
+
+    def _keep_places(self, conversation_id: int, models: Sequence[str]) -> Message:
+        """Store a turn with a version for each model, to be filled in."""
+        answers = [
+            Message(conversation_id=conversation_id, role="assistant", model=model) for model in models
+        ]
+        first = answers[0]
+        first.versions, first.compared = [answer.as_version() for answer in answers], True
+        return self._catalog.chats.append_message(first)
+
+
+async def _side_by_side(
+    streams: Sequence[AsyncIterator[ChatEvent]],
+) -> AsyncIterator[tuple[int, ChatEvent | WorkbenchError]]:
+    """What all streams bring, as it comes, each with its number; the error that ends one ends no other."""
+    arrived: asyncio.Queue[tuple[int, ChatEvent | Exception | None]] = asyncio.Queue()
+
+    async def follow(number: int, stream: AsyncIterator[ChatEvent]) -> None:
+        try:
+            async with aclosing(stream):  # type: ignore[type-var]
+                async for event in stream:
+                    arrived.put_nowait((number, event))
+        except Exception as error:
+            arrived.put_nowait((number, error))
+        finally:
+            arrived.put_nowait((number, None))
+
+    tasks = [asyncio.create_task(follow(number, stream)) for number, stream in enumerate(streams)]
+    running = len(tasks)
+    try:
+        while running:
+            number, event = await arrived.get()
+            if event is None:
+                running -= 1
+            elif isinstance(event, Exception) and not isinstance(event, WorkbenchError):
+                raise event
+            else:
+                yield number, event
+    finally:
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
+
+
+def _last_question(turns: Sequence[Message]) -> Message:
+    question = next((turn for turn in reversed(turns) if turn.role == "user"), None)
+    if question is None:
+        raise ConflictError("The conversation has no question to answer. Write a message.")
+    return question
+
+
+def _check_text(text: str) -> None:
+    if not text.strip():
+        raise BadRequestError("The message is empty. Write something first.")
+    if len(text) > MAX_MESSAGE_CHARACTERS:
+        raise BadRequestError(
+            f"The message has {len(text):,} characters, and may have {MAX_MESSAGE_CHARACTERS:,}. Shorten it."
+        )

@@ -1,0 +1,46 @@
+"""The routes of the chat page: answers as they grow, and conversations as files."""
+
+import json
+import re
+from collections.abc import AsyncIterator
+from contextlib import aclosing
+from typing import Literal
+
+from fastapi import APIRouter
+from fastapi.responses import PlainTextResponse, Response, StreamingResponse
+
+from workbench.errors import NotFoundError
+from workbench.service import Workbench
+from workbench.ui.chat_flow import Ask, ChatFlow
+
+MEDIA_TYPES = {"json": "application/json", "markdown": "text/markdown; charset=utf-8"}
+SUFFIXES = {"json": "json", "markdown": "md"}
+
+
+def chat_router(workbench: Workbench, flow: ChatFlow) -> APIRouter:
+    """`POST /chat/answer` and `GET /chat/ID/export`."""
+    router = APIRouter(prefix="/chat", include_in_schema=False)
+
+    @router.post("/answer")
+    async def answer(ask: Ask) -> StreamingResponse:
+        """Updates of the page, a line of JSON each; a client that leaves has its answer aborted."""
+        headers = {"Cache-Control": "no-store", "X-Accel-Buffering": "no"}
+        return StreamingResponse(lines(ask), media_type="application/x-ndjson", headers=headers)
+
+    async def lines(ask: Ask) -> AsyncIterator[str]:
+        async with aclosing(flow.answer(ask)) as updates:
+            async for update in updates:
+                yield json.dumps(update, separators=(",", ":")) + "\n"
+
+    @router.get("/{conversation}/export")
+    async def export(conversation: int, form: Literal["json", "markdown"] = "json") -> Response:
+        try:
+            view = await workbench.conversations.get(conversation)
+            text = await workbench.conversations.export(conversation, form)
+        except NotFoundError as error:
+            return PlainTextResponse(str(error), 404)
+        name = re.sub(r"[^A-Za-z0-9]+", "-", view.title).strip("-").lower() or "conversation"
+        disposition = f'attachment; filename="{name[:60]}.{SUFFIXES[form]}"'
+        return Response(text, media_type=MEDIA_TYPES[form], headers={"Content-Disposition": disposition})
+
+    return router
