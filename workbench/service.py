@@ -22,7 +22,7 @@ from workbench.errors import (
 )
 from workbench.kv_caches import KvCaches, KvCacheView
 from workbench.library import ModelLibrary
-from workbench.measurements import Measurements
+from workbench.measurements import Measurements, Report
 from workbench.pool.bring_up import BringUp
 from workbench.pool.controller import Controller
 from workbench.pool.devices import Device, find_devices
@@ -43,6 +43,7 @@ from workbench.pool_admin import PoolAdmin, PoolDetails
 from workbench.prefetcher import Prefetcher
 from workbench.settings import Settings
 from workbench.telemetry.machine import GpuLoad, MachineLoad
+from workbench.telemetry.windows import SPANS, TIMES, Picture
 from workbench.views import (
     AnswerStats,
     ChatEvent,
@@ -50,11 +51,15 @@ from workbench.views import (
     Finished,
     MessageView,
     ModelView,
+    RequestView,
     Residency,
+    SwitchView,
     Token,
 )
 
 __all__ = [
+    "SPANS",
+    "TIMES",
     "AnswerStats",
     "ChatEvent",
     "ConversationView",
@@ -67,12 +72,17 @@ __all__ = [
     "MachineLoad",
     "MessageView",
     "ModelView",
+    "Picture",
     "PoolDetails",
     "PoolSnapshot",
     "Progress",
+    "Report",
+    "RequestView",
     "Residency",
     "RunnerSnapshot",
     "SamplingOptions",
+    "SwapRecord",
+    "SwitchView",
     "TimelineRow",
     "TimelineSpan",
     "Token",

@@ -11,7 +11,9 @@ from collections.abc import AsyncIterator
 from dataclasses import replace
 from typing import Any
 
+from workbench.catalog.tables import Request, Swap
 from workbench.errors import BadRequestError, ConflictError, NotFoundError, WorkerDiedError
+from workbench.measurements import Measurements
 from workbench.service import (
     AnswerStats,
     ConversationView,
@@ -47,6 +49,16 @@ MODELS = (
 )  # fmt: skip
 
 
+class Forgetful:
+    """In place of the catalog, for measurements that no other run will read."""
+
+    def record_request(self, request: Request) -> None:
+        pass
+
+    def record_swap(self, swap: Swap) -> None:
+        pass
+
+
 class FakeWorkbench:
     """What the page sees of a workbench. `step_s` is the time of one token or load stage."""
 
@@ -71,6 +83,7 @@ class FakeWorkbench:
         self.calls: list[tuple[str, Any]] = []
         self.kv: list[KvCacheView] = []
         self._ids = itertools.count(1)
+        self.measurements = Measurements(Forgetful())
         self.touch()
 
     # Models.

@@ -18,12 +18,14 @@ from workbench.service import (
     PoolSnapshot,
     Progress,
     RunnerSnapshot,
+    SwapRecord,
+    SwitchView,
     WaiterSnapshot,
     WorkerSnapshot,
 )
 from workbench.ui import figures
 from workbench.ui.answer import Answer
-from workbench.ui.render import chat, models, pool
+from workbench.ui.render import chat, latency, models, pool
 from workbench.ui.render.live import sources
 
 HOSTILE = [
@@ -73,9 +75,16 @@ def everywhere(text: str) -> str:
             chat.error_note(text),
             chat.conversation_list([ConversationView(1, text, text, 0, 1)], 1),
             *(chat.model_note(replace(model, residency=where)) for where in ("hub", "broken", "disk")),
+            latency.switches(hostile_switches(text)),
             *live_html(snapshot, [model, replace(model, residency="broken")]),
         ]
     )
+
+
+def hostile_switches(text: str) -> list[SwitchView]:
+    record = SwapRecord(text, text, text, 1.0, text, (text, text), "ok", total_s=1.0, weights_s=0.5)
+    failed = replace(record, outcome="failed", error=text)
+    return [SwitchView(record, 12.0, 0.5), SwitchView(failed, None, None)]
 
 
 def live_html(snapshot: PoolSnapshot, models: list[ModelView]) -> list[str]:

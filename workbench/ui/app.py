@@ -18,10 +18,12 @@ STATIC = Path(__file__).parent / "static"
 STYLES = (
     "workbench.css",
     "kv.css",
+    "latency.css",
 )
 SCRIPTS = (
     "workbench.js",
     "kv.js",
+    "latency.js",
 )
 """The first one makes `window.workbench`; those of single pages come after it."""
 PAGES = ("/kv", "/latency", "/pool", "/models")

@@ -32,6 +32,9 @@ SYSTEM: Final = "system-prompt"
 KV: Final = "kv-cache"
 
 LATENCY: Final = "latency"
+LATENCY_CHOICE: Final = "latency-choice"
+LATENCY_SWITCHES: Final = "latency-switches"
+LATENCY_LIFE: Final = "latency-life"
 
 DEVICES: Final = "pool-devices"
 WORKERS: Final = "pool-workers"

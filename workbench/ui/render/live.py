@@ -4,13 +4,16 @@ import asyncio
 from collections.abc import Sequence
 from typing import Any
 
-from workbench.api.events import FrameSource
+from workbench.api.events import FrameSource, FrameView
 from workbench.service import ModelView, PoolSnapshot, Workbench
 from workbench.ui import ids
 from workbench.ui.render import kv_frame
 from workbench.ui.render import latency as latency_page
 from workbench.ui.render import models as models_page
 from workbench.ui.render import pool as pool_page
+
+LAST = 12
+"""Switches and requests that the Latency page tells one by one."""
 
 
 async def chat(pool: PoolSnapshot, models: Sequence[ModelView]) -> dict[str, Any]:
@@ -50,13 +53,22 @@ def sources(workbench: Workbench) -> dict[str, FrameSource]:
         views = sorted(await workbench.kv_caches(), key=lambda view: view.model)
         return await asyncio.to_thread(kv_frame.frame, _top(pool), pool, views)
 
-    async def latency(pool: PoolSnapshot, _models: Sequence[ModelView]) -> dict[str, Any]:
-        return {"html": _top(pool) | {ids.LATENCY: latency_page.no_requests()}}
+    def latency(choice: str) -> tuple[str, FrameView]:
+        span, model = latency_page.choose(choice, workbench.models)
+
+        async def view(pool: PoolSnapshot, models: Sequence[ModelView]) -> dict[str, Any]:
+            report = workbench.measurements.report(model, span, last=LAST)
+            return {
+                "html": _top(pool) | {ids.LATENCY_SWITCHES: latency_page.switches(report.switches)},
+                "data": latency_page.data(report, model, models),
+            }
+
+        return f"{span}:{model}", view
 
     return {
         "chat": FrameSource(chat),
         "kv": FrameSource(kv, restless=True),
-        "latency": FrameSource(latency, restless=True),
+        "latency": FrameSource(latency("")[1], restless=True, choose=latency),
         "pool": FrameSource(pool),
         "models": FrameSource(models),
     }

@@ -77,6 +77,7 @@ window.workbench = (() => {
 
   const panels = new Map(); // element id -> where the fragment goes and how to tell Gradio
   const viewers = {}; // page -> what draws the data of its frames
+  const choices = {}; // page -> what the person picked there, which its frames depend on
   let frame = null;
   let residency = null;
   let frameAt = 0;
@@ -177,6 +178,13 @@ window.workbench = (() => {
     if (frame?.data) viewers[body().dataset.page]?.(frame.data);
   }
 
+  /* Have the frames of `page` made for what a person picked there. */
+  function choose(page, choice) {
+    if (choices[page] === choice) return;
+    choices[page] = choice;
+    if (source && body().dataset.page === page) connect();
+  }
+
   /* Gradio renews the dropdown's choices; not while the person is in it, and not before it has its first. */
   function residencyMoved() {
     const picker = document.querySelector("#model-picker input");
@@ -190,7 +198,9 @@ window.workbench = (() => {
   function connect() {
     source?.close();
     const url = new URL("events", BASE);
-    url.searchParams.set("page", body().dataset.page);
+    const page = body().dataset.page;
+    url.searchParams.set("page", page);
+    if (choices[page]) url.searchParams.set("choice", choices[page]);
     source = new EventSource(url);
     source.addEventListener("frame", (event) => {
       alive();
@@ -371,5 +381,5 @@ window.workbench = (() => {
   if (document.readyState === "loading") addEventListener("DOMContentLoaded", start);
   else start();
 
-  return { panel, view, topbar, themeButton, conversationOpened, answerBegins, answerEnds, wanted };
+  return { panel, view, choose, topbar, themeButton, conversationOpened, answerBegins, answerEnds, wanted };
 })();
