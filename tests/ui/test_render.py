@@ -12,20 +12,27 @@ from tests.ui.fake_workbench import MODELS, FakeWorkbench
 from workbench.service import (
     AnswerStats,
     ConversationView,
+    Departure,
     DeviceSnapshot,
+    GivingWay,
+    GpuLoad,
     KvCacheView,
+    MachineLoad,
     ModelView,
+    PoolDetails,
     PoolSnapshot,
     Progress,
     RunnerSnapshot,
     SwapRecord,
     SwitchView,
+    TimelineRow,
+    TimelineSpan,
     WaiterSnapshot,
     WorkerSnapshot,
 )
 from workbench.ui import figures
 from workbench.ui.answer import Answer
-from workbench.ui.render import chat, latency, models, pool
+from workbench.ui.render import chat, latency, models, pool, workers
 from workbench.ui.render.live import sources
 
 HOSTILE = [
@@ -60,10 +67,16 @@ def everywhere(text: str) -> str:
         (WorkerSnapshot(text, text, text, 1, text, 1, 1, 1, 1, 1, 1),),
         (
             RunnerSnapshot(text, "loading", text, 1, 1, 0, progress),
-            RunnerSnapshot(text, "serving", text, 1, 0, 3, None),
+            RunnerSnapshot(text, "serving", text, 1, 0, 3, None, pinned=True, host_bytes=1, workers=(text,)),
         ),
         (WaiterSnapshot(text, 2, 3, progress),),
-        (DeviceSnapshot(text, text, 4, 2),),
+        (DeviceSnapshot(text, text, 4, 2, True, 4, 2),),
+    )
+    details = PoolDetails(
+        MachineLoad(2, 1, 2, {text: 0.5}, {text: GpuLoad(0.5, 1, 2)}),
+        {text: GivingWay((text,), worker=f"{text}!", stays={text: text})},
+        (TimelineRow(text, text, 9, 0, (TimelineSpan(text, "serving", 9, 0),)),),
+        (Departure(text, text, text, 2, text, False, 3.0), Departure(text, text, text, 0, text, True, 3.0)),
     )
     answer = Answer(text, 0.0, text="x", token_count=2, first_token_at=0.1)
     return "\n".join(
@@ -76,6 +89,11 @@ def everywhere(text: str) -> str:
             chat.conversation_list([ConversationView(1, text, text, 0, 1)], 1),
             *(chat.model_note(replace(model, residency=where)) for where in ("hub", "broken", "disk")),
             latency.switches(hostile_switches(text)),
+            pool.devices(snapshot, details, [model, replace(model, name=f"{text}!", pinned=True)]),
+            pool.waiters(snapshot.waiters, details),
+            workers.workers(snapshot, details),
+            workers.timeline(details),
+            workers.departures(details),
             *live_html(snapshot, [model, replace(model, residency="broken")]),
         ]
     )

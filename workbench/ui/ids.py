@@ -1,9 +1,8 @@
 """Element ids: what the stylesheet, the script and the tests hold on to.
 
 Rows and buttons inside live HTML have no ids but data attributes: `data-testid` names the kind
-("worker", "runner", "waiter", "device", "model", "conversation"), `data-name` the thing, and `data-do`
-what a button does ("load", "unload", "restart", "download", "cancel", "remove", "add_hub", "add_local",
-"rename", "delete").
+("worker", "runner", "waiter", "device", "machine", "timeline", "departure", "model", "conversation"),
+`data-name` the thing, and `data-do` what a button does, a method of `actions.Actions`.
 """
 
 from typing import Final
@@ -40,6 +39,8 @@ DEVICES: Final = "pool-devices"
 WORKERS: Final = "pool-workers"
 WAITERS: Final = "pool-waiters"
 LOADER: Final = "pool-loader"
+TIMELINE: Final = "pool-timeline"
+DEPARTURES: Final = "pool-departures"
 
 CATALOG: Final = "model-catalog"
 ADD_MODEL: Final = "add-model"

@@ -7,7 +7,7 @@ from typing import Any
 from workbench.api.events import FrameSource, FrameView
 from workbench.service import ModelView, PoolSnapshot, Workbench
 from workbench.ui import ids
-from workbench.ui.render import kv_frame
+from workbench.ui.render import kv_frame, workers
 from workbench.ui.render import latency as latency_page
 from workbench.ui.render import models as models_page
 from workbench.ui.render import pool as pool_page
@@ -21,19 +21,6 @@ async def chat(pool: PoolSnapshot, models: Sequence[ModelView]) -> dict[str, Any
     return {
         "html": _top(pool) | {ids.WARMING: pool_page.warming(pool)},
         "residency": {model.name: model.residency for model in models},
-    }
-
-
-async def pool(pool: PoolSnapshot, models: Sequence[ModelView]) -> dict[str, Any]:
-    """The Pool page."""
-    return {
-        "html": _top(pool)
-        | {
-            ids.DEVICES: pool_page.devices(pool),
-            ids.WORKERS: pool_page.workers(pool.workers),
-            ids.WAITERS: pool_page.waiters(pool.waiters),
-            ids.LOADER: pool_page.loader(models),
-        }
     }
 
 
@@ -65,10 +52,24 @@ def sources(workbench: Workbench) -> dict[str, FrameSource]:
 
         return f"{span}:{model}", view
 
+    async def pool(pool: PoolSnapshot, models: Sequence[ModelView]) -> dict[str, Any]:
+        details = await workbench.pool_admin.details()
+        return {
+            "html": _top(pool)
+            | {
+                ids.DEVICES: pool_page.devices(pool, details, models),
+                ids.WORKERS: workers.workers(pool, details),
+                ids.WAITERS: pool_page.waiters(pool.waiters, details),
+                ids.TIMELINE: workers.timeline(details),
+                ids.DEPARTURES: workers.departures(details),
+                ids.LOADER: pool_page.loader(models),
+            }
+        }
+
     return {
         "chat": FrameSource(chat),
         "kv": FrameSource(kv, restless=True),
         "latency": FrameSource(latency("")[1], restless=True, choose=latency),
-        "pool": FrameSource(pool),
+        "pool": FrameSource(pool, restless=True),
         "models": FrameSource(models),
     }
