@@ -69,7 +69,7 @@ def _worker(
     facts = {
         "CPU": f"{cores:.1f} of {figures.count(machine.cores, 'core')}" if cores is not None else "–",
         "GPU": f"{gpu.share:.0%}" if gpu else "",
-        "Memory": figures.size(worker.private_bytes),
+        "Memory": figures.size(worker.private_bytes) if worker.private_bytes else "–",
         "On device": figures.size(worker.device_bytes) if worker.device_bytes else "",
         "Swaps": f"{worker.swaps:,}",
         "Age": age(worker.age_s),
