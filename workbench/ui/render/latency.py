@@ -155,7 +155,7 @@ def controls() -> str:
         for span in SPANS
     )
     return (
-        '<form class="latency-choice"><label class="unseen" for="latency-model">Model</label>'
+        '<form class="latency-choice"><label class="unseen" for="latency-model">Model to show</label>'
         '<select id="latency-model" name="model"><option value="">All models</option></select>'
         f'<fieldset class="segments"><legend class="unseen">Window</legend>{spans}</fieldset></form>'
     )
