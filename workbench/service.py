@@ -17,7 +17,7 @@ from workbench.engine.spec import ModelSpec, SamplingOptions
 from workbench.errors import ShuttingDownError, WorkbenchError
 from workbench.kv_caches import KvCaches, KvCacheView
 from workbench.library import ModelLibrary
-from workbench.measurements import Measurements
+from workbench.measurements import Measurements, Report
 from workbench.pool.bring_up import BringUp
 from workbench.pool.controller import Controller
 from workbench.pool.devices import Device, find_devices
@@ -38,6 +38,7 @@ from workbench.pool_admin import PoolAdmin, PoolDetails
 from workbench.prefetcher import Prefetcher
 from workbench.settings import Settings
 from workbench.telemetry.machine import GpuLoad, MachineLoad
+from workbench.telemetry.windows import SPANS, TIMES, Picture
 from workbench.views import (
     AnswerStats,
     AnswerView,
@@ -47,11 +48,15 @@ from workbench.views import (
     MessageView,
     ModelView,
     PresetView,
+    RequestView,
     Residency,
+    SwitchView,
     Token,
 )
 
 __all__ = [
+    "SPANS",
+    "TIMES",
     "AnswerStats",
     "AnswerView",
     "ChatEvent",
@@ -66,13 +71,18 @@ __all__ = [
     "MachineLoad",
     "MessageView",
     "ModelView",
+    "Picture",
     "PoolDetails",
     "PoolSnapshot",
     "PresetView",
     "Progress",
+    "Report",
+    "RequestView",
     "Residency",
     "RunnerSnapshot",
     "SamplingOptions",
+    "SwapRecord",
+    "SwitchView",
     "TimelineRow",
     "TimelineSpan",
     "Token",

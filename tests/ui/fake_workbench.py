@@ -24,13 +24,19 @@ from workbench.errors import BadRequestError, ConflictError, NotFoundError, Work
 from workbench.measurements import Measurements
 from workbench.pool.snapshot import SwapRecord
 from workbench.service import (
+    Departure,
     DeviceSnapshot,
+    GivingWay,
     KvCacheView,
+    MachineLoad,
     ModelView,
+    PoolDetails,
     PoolSnapshot,
     Progress,
     RunnerSnapshot,
     SamplingOptions,
+    TimelineRow,
+    TimelineSpan,
     WaiterSnapshot,
     WorkerSnapshot,
 )
@@ -68,12 +74,14 @@ class FakeWorkbench:
         self.step_s = self._step_s
         self.catalog = {model.name: model for model in MODELS}
         self._store = Catalog.open(Path(tempfile.mkdtemp(), "workbench.db"))
-        self._answering = Answering(self._store, self, Measurements(self._store))
+        self.measurements = Measurements(self._store)
+        self._answering = Answering(self._store, self, self.measurements)
         self.aborted = 0
         self.warm_workers = 2
         self.in_flight = 0
         self.fails = ""
         self.stage: Progress | None = None
+        self.pool_admin = FakePoolAdmin(self)
         self.waiters: tuple[WaiterSnapshot, ...] = ()
         self.calls: list[tuple[str, Any]] = []
         self.kv: list[KvCacheView] = []
@@ -81,8 +89,8 @@ class FakeWorkbench:
 
     def take_over(self, other: "FakeWorkbench") -> None:
         """Have the conversations of another one, as after a restart."""
-        self._store = other._store
-        self._answering = Answering(self._store, self, Measurements(self._store))
+        self._store, self.measurements = other._store, other.measurements
+        self._answering = Answering(self._store, self, self.measurements)
 
     # Models.
 
@@ -230,12 +238,16 @@ class FakeWorkbench:
                     4000.0,
                     3,
                     self.in_flight if model else 0,
+                    f"worker-{number + 1}" in self.pool_admin.draining,
                 )
             )
         runners = tuple(
             RunnerSnapshot(view.name, "loading" if view.residency == "loading" else "serving", "cpu",
-                           view.weight_bytes + 64 * MB, self.in_flight, 12.0, self.stage)
-            for view in held
+                           view.weight_bytes + 64 * MB, self.in_flight, 12.0, self.stage,
+                           weight_bytes=view.weight_bytes, kv_cache_bytes=64 * MB,
+                           context_length=view.context_length, pinned=view.pinned,
+                           workers=(f"worker-{number}",))
+            for number, view in enumerate(held, start=1)
         )  # fmt: skip
         used = sum(runner.device_bytes for runner in runners)
         device = DeviceSnapshot("cpu", "Processor, 2 cores", 400 * MB, used)
@@ -307,3 +319,48 @@ class FakeTicket:
 
     def generate(self, messages, _options, _request_id, *, go_on=False) -> AsyncIterator[GenerationChunk]:
         return self._workbench.generate(self._model, messages, go_on)
+
+
+class FakePoolAdmin:
+    """What the Pool page sees besides: a machine, a history, logs that a test writes."""
+
+    def __init__(self, workbench: FakeWorkbench) -> None:
+        self._workbench = workbench
+        self.draining: set[str] = set()
+        self.departures: tuple[Departure, ...] = ()
+        self.logs: dict[str, list[list[str]]] = {}
+        """Batches of lines by worker; it is as if the worker had ended after the last one."""
+
+    async def pin(self, model: str, pinned: bool = True) -> None:
+        self._workbench._set(model, pinned=pinned)
+
+    async def drain(self, worker_id: str, force: bool = False) -> None:
+        if not force:
+            raise ConflictError(f"{self._workbench.in_flight} requests of adder are being answered.")
+        self.draining.add(worker_id)
+        self._workbench.touch()
+
+    async def details(self) -> PoolDetails:
+        runners = self._workbench.pool().runners
+        goes = tuple(runner.model for runner in runners if not (runner.pinned or runner.in_flight))
+        stays = {runner.model: "is pinned" for runner in runners if runner.pinned}
+        rows = tuple(
+            TimelineRow(worker, "cpu", 400.0, 0.0, (TimelineSpan(runner.model, "serving", 60.0, 0.0),))
+            for runner in runners
+            for worker in runner.workers
+        )
+        machine = MachineLoad(2, 5 * GB, 16 * GB, {"worker-1": 0.8})
+        numbers = {model: number for number, model in enumerate(self._workbench.catalog)}
+        giving = {"cpu": GivingWay(goes, frozenset(goes), stays=stays)}
+        return PoolDetails(machine, giving, rows, self.departures, numbers)
+
+    def follow_log(self, worker_id: str) -> AsyncIterator[list[str]]:
+        if worker_id not in self.logs:
+            raise NotFoundError(f"There is no worker {worker_id}, and none that ended lately.")
+
+        async def batches() -> AsyncIterator[list[str]]:
+            for lines in self.logs[worker_id]:
+                yield lines
+                await asyncio.sleep(0.3)
+
+        return batches()

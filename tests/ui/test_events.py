@@ -76,6 +76,32 @@ async def test_a_restless_page_is_looked_at_though_the_pool_is_quiet(monkeypatch
     await stream.aclose()
 
 
+async def test_pages_get_the_frames_of_what_was_picked_there():
+    def choose(choice: str):
+        understood = choice if choice in ("a", "b") else "a"
+
+        async def view(pool, models) -> dict:
+            return {"choice": understood}
+
+        return understood, view
+
+    async def first_frame(query: str) -> dict:
+        """Not through an HTTP client: those wait for the end of a stream."""
+        response = await endpoint(**dict(pair.split("=") for pair in query.split("&")))
+        frame = await next_frame(response.body_iterator)
+        await response.body_iterator.aclose()
+        return frame
+
+    pages = {"plain": FrameSource(everything), "picky": FrameSource(choose("")[1], choose=choose)}
+    (route,) = events.events_router(FakeWorkbench(), pages).routes
+    endpoint = route.endpoint
+    assert (await first_frame("page=picky"))["choice"] == "a"
+    assert (await first_frame("page=picky&choice=b"))["choice"] == "b"
+    assert (await first_frame("page=picky&choice=c"))["choice"] == "a"
+    assert "models" in await first_frame("page=plain&choice=b")
+    assert "models" in await first_frame("page=unknown&choice=b")
+
+
 async def test_a_slow_client_gets_the_newest_frame_only(monkeypatch):
     monkeypatch.setattr(events, "FRAME_INTERVAL", 0.01)
     workbench = FakeWorkbench(step_s=0)

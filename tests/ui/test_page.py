@@ -262,28 +262,6 @@ def test_hostile_text_stays_text(chat: Page, workbench: FakeWorkbench):
     expect(chat).to_have_title("Workbench")
 
 
-def test_the_pool_loads_unloads_and_asks_before_it_cuts_work_off(
-    chat: Page, server: Server, workbench: FakeWorkbench
-):
-    open_page(chat, server, "/pool")
-    expect(chat.get_by_test_id("device")).to_contain_text("Nothing is loaded here.")
-    chat.get_by_label("Load a model").select_option("storyteller")
-    chat.get_by_role("button", name="Load", exact=True).click()
-    expect(chat.get_by_test_id("runner")).to_contain_text("storyteller")
-    expect(chat.get_by_test_id("worker").first).to_contain_text("storyteller")
-    workbench.in_flight = 2
-    chat.get_by_role("button", name="Unload storyteller").click()
-    expect(chat.get_by_role("dialog")).to_contain_text("2 request")
-    chat.get_by_role("button", name="Cancel").click()
-    assert workbench.model("storyteller").residency == "device"
-    chat.get_by_role("button", name="Restart worker-1").click()
-    chat.get_by_role("dialog").get_by_role("button", name="Restart anyway").click()
-    wait_until(chat, lambda: workbench.calls[-1] == ("restart_worker", ("worker-1", True)))
-    chat.get_by_role("button", name="Unload storyteller").click()
-    chat.get_by_role("button", name="Unload anyway").click()
-    expect(chat.get_by_test_id("runner")).to_have_count(0)
-
-
 def test_the_queue_and_the_warming_pool_are_shown(chat: Page, workbench: FakeWorkbench):
     workbench.warm_workers = 0
     progress = Progress("queued", "Queued behind 2 requests")

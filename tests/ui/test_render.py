@@ -13,20 +13,29 @@ from workbench.service import (
     AnswerStats,
     AnswerView,
     ConversationView,
+    Departure,
     DeviceSnapshot,
+    GivingWay,
+    GpuLoad,
     KvCacheView,
+    MachineLoad,
     MessageView,
     ModelView,
+    PoolDetails,
     PoolSnapshot,
     PresetView,
     Progress,
     RunnerSnapshot,
+    SwapRecord,
+    SwitchView,
+    TimelineRow,
+    TimelineSpan,
     WaiterSnapshot,
     WorkerSnapshot,
 )
 from workbench.ui import figures
 from workbench.ui.answer import Answer
-from workbench.ui.render import chat, markdown, models, picker, pool
+from workbench.ui.render import chat, latency, markdown, models, picker, pool, workers
 from workbench.ui.render.live import sources
 
 HOSTILE = [
@@ -63,10 +72,16 @@ def everywhere(text: str) -> str:
         (WorkerSnapshot(text, text, text, 1, text, 1, 1, 1, 1, 1, 1),),
         (
             RunnerSnapshot(text, "loading", text, 1, 1, 0, progress),
-            RunnerSnapshot(text, "serving", text, 1, 0, 3, None),
+            RunnerSnapshot(text, "serving", text, 1, 0, 3, None, pinned=True, host_bytes=1, workers=(text,)),
         ),
         (WaiterSnapshot(text, 2, 3, progress),),
-        (DeviceSnapshot(text, text, 4, 2),),
+        (DeviceSnapshot(text, text, 4, 2, True, 4, 2),),
+    )
+    details = PoolDetails(
+        MachineLoad(2, 1, 2, {text: 0.5}, {text: GpuLoad(0.5, 1, 2)}),
+        {text: GivingWay((text,), worker=f"{text}!", stays={text: text})},
+        (TimelineRow(text, text, 9, 0, (TimelineSpan(text, "serving", 9, 0),)),),
+        (Departure(text, text, text, 2, text, False, 3.0), Departure(text, text, text, 0, text, True, 3.0)),
     )
     answer = Answer(text, 0.0, text="x", token_count=2, first_token_at=0.1)
     stats = replace(STATS, switch_s=1, switch_reason=text)
@@ -83,9 +98,21 @@ def everywhere(text: str) -> str:
             chat.conversation_list([ConversationView(1, text, text, 0, 1)]),
             chat.conversation_list([], text),
             chat.preset_options([PresetView(text, text, {})]),
+            latency.switches(hostile_switches(text)),
+            pool.devices(snapshot, details, [model, replace(model, name=f"{text}!", pinned=True)]),
+            pool.waiters(snapshot.waiters, details),
+            workers.workers(snapshot, details),
+            workers.timeline(details),
+            workers.departures(details),
             *live_html(snapshot, [model, replace(model, residency="broken")]),
         ]
     )
+
+
+def hostile_switches(text: str) -> list[SwitchView]:
+    record = SwapRecord(text, text, text, 1.0, text, (text, text), "ok", total_s=1.0, weights_s=0.5)
+    failed = replace(record, outcome="failed", error=text)
+    return [SwitchView(record, 12.0, 0.5), SwitchView(failed, None, None)]
 
 
 def live_html(snapshot: PoolSnapshot, models: list[ModelView]) -> list[str]:
@@ -113,7 +140,8 @@ def test_an_answer_can_only_be_text_code_links_and_formulas(text: str, around: s
     structure = Structure(markdown.answer(around.format(text)))
     assert {tag for tag, _ in structure.seen} <= ALLOWED
     assert {name for _, names in structure.seen for name in names} <= {
-        "class", "href", "target", "rel", "tabindex", "type", "data-copy-code", "open", "xmlns", "display", "stretchy"
+        "class", "href", "target", "rel", "tabindex", "type", "data-copy-code", "open",
+        "xmlns", "display", "stretchy",
     }  # fmt: skip
     assert "javascript:" not in "".join(structure.links)
 

@@ -1,8 +1,9 @@
-"""`GET /events?page=…`: what a page shows, live, as server-sent events.
+"""`GET /events?page=…&choice=…`: what a page shows, live, as server-sent events.
 
 Frames are named `frame` and carry one JSON object; the first comes at once, the others on change, at most
 two a second. `beat` events come in between: a page can't see comments, and without a sign of life it could
-not tell a quiet server from a dead one. All clients of a page share one producer, which runs while there
+not tell a quiet server from a dead one. A choice is what a person picked on the page, a model for example;
+most pages know none. All clients of a page with the same choice share one producer, which runs while there
 are any; a slow client skips frames.
 """
 
@@ -11,7 +12,7 @@ import contextlib
 import json
 import uuid
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import structlog
@@ -36,19 +37,30 @@ class FrameSource:
     view: FrameView
     restless: bool = False
     """Whether it may change while neither the pool nor the catalog does; else it is asked only then."""
+    choose: "Callable[[str], tuple[str, FrameView]] | None" = None
+    """What a choice is taken for, one of few whatever is sent, and the view of that; where it has choices."""
 
 
 def events_router(workbench: Workbench, pages: Mapping[str, FrameSource]) -> APIRouter:
     """The route `/events`; a page that is not known gets the frames of the first."""
     router = APIRouter()
     server = uuid.uuid4().hex
-    frames = {page: Frames(workbench, source, server) for page, source in pages.items()}
-    first = next(iter(frames.values()))
+    first = next(iter(pages))
+    frames: dict[tuple[str, str], Frames] = {}
 
     @router.get("/events", include_in_schema=False)
-    async def events(page: str = "") -> StreamingResponse:
+    async def events(page: str = "", choice: str = "") -> StreamingResponse:
+        page = page if page in pages else first
+        source = pages[page]
+        if source.choose is not None:
+            choice, view = source.choose(choice)
+            source = replace(source, view=view)
+        else:
+            choice = ""
+        if (page, choice) not in frames:
+            frames[page, choice] = Frames(workbench, source, server)
         headers = {"Cache-Control": "no-store", "X-Accel-Buffering": "no"}
-        stream = frames.get(page, first).stream()
+        stream = frames[page, choice].stream()
         return StreamingResponse(stream, media_type="text/event-stream", headers=headers)
 
     return router

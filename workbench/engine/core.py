@@ -173,9 +173,7 @@ class WarmEngineCore(WatchedEngineCore, EngineCoreProc):
     def _process_input_queue(self) -> None:
         """Pack layers while nothing is asked, then wait for work as upstream does."""
         self._idle_since = time.monotonic()
-        while (
-            self._packing and not (self.has_work() or self.model_executor.is_sleeping) and self.is_running()
-        ):
+        while self._packing and not (self.has_work() or self.is_sleeping()) and self.is_running():
             self._pack_or_listen()
         if self.has_work():
             self._idle_since = None
@@ -197,11 +195,12 @@ class WarmEngineCore(WatchedEngineCore, EngineCoreProc):
             self._handle_client_request(*request)
 
     def _may_pack(self) -> bool:
-        """Weights that are being written are packed afterwards: packed ones would be in memory twice.
+        """A model that sleeps, or is about to once its last answers are flushed, stays unpacked.
 
-        A model that is never idle for long enough is packed all the same, and prepared another time.
+        Weights that are being written are packed afterwards: packed ones would be in memory twice. A model
+        that is never idle for long enough is packed all the same, and prepared another time.
         """
-        if not self._packing:
+        if not self._packing or self.is_sleeping():
             return False
         if self._preparation is not None and self._preparation.writing:
             if time.monotonic() - self._loaded_at < PACK_WITHIN_S:

@@ -55,6 +55,8 @@ class Actions:
             for action in (
                 self.load,
                 self.unload,
+                self.pin,
+                self.drain,
                 self.restart,
                 self.download,
                 self.cancel,
@@ -81,6 +83,20 @@ class Actions:
         except ConflictError as conflict:
             return ask(str(conflict), "Unload anyway")
         return done(f"{request['model']} is unloaded.")
+
+    async def pin(self, request: Request) -> Reply:
+        pinned = request["pinned"] == "yes"
+        await self._workbench.pool_admin.pin(request["model"], pinned)
+        if pinned:
+            return done(f"{request['model']} is pinned: it gives way to no other model.")
+        return done(f"{request['model']} is unpinned: it gives way when others need its room.")
+
+    async def drain(self, request: Request) -> Reply:
+        try:
+            await self._workbench.pool_admin.drain(request["worker"], force="confirmed" in request)
+        except ConflictError as conflict:
+            return ask(str(conflict), "Drain")
+        return done(f"{request['worker']} is being drained.")
 
     async def restart(self, request: Request) -> Reply:
         try:

@@ -6,6 +6,7 @@ import gradio as gr
 from fastapi import FastAPI
 
 from workbench.api.events import events_router
+from workbench.api.logs import logs_router
 from workbench.service import Workbench
 from workbench.ui import chat_page, ids, kv_page, latency_page, models_page, pool_page
 from workbench.ui.actions import build_act
@@ -22,11 +23,15 @@ STYLES = (
     "workbench.css",
     "chat.css",
     "kv.css",
+    "latency.css",
+    "pool.css",
 )
 SCRIPTS = (
     "workbench.js",
     "chat.js",
     "kv.js",
+    "latency.js",
+    "pool.js",
 )
 """The first one makes `window.workbench`; those of single pages come after it."""
 PAGES = ("/kv", "/latency", "/pool", "/models")
@@ -59,13 +64,14 @@ def build_page(workbench: Workbench, flow: ChatFlow) -> gr.Blocks:
 
 
 def mount(app: FastAPI, workbench: Workbench) -> FastAPI:
-    """Serve the page at "/" and `PAGES`, and its event stream at "/events".
+    """Serve the page at "/" and `PAGES`, and its event stream at "/events", logs at "/logs".
 
     Call it after all other routes are on `app`: the page takes every path that is left.
     """
     flow = ChatFlow(workbench)
     app.include_router(chat_router(workbench, flow))
     app.include_router(events_router(workbench, sources(workbench)))
+    app.include_router(logs_router(workbench))
     app.add_middleware(PageGuard, pages=PAGES)
     return gr.mount_gradio_app(
         app,

@@ -1,9 +1,8 @@
 """Element ids: what the stylesheets, the scripts and the tests hold on to; the chat's are in its HTML.
 
 Rows and buttons inside live HTML have no ids but data attributes: `data-testid` names the kind
-("worker", "runner", "waiter", "device", "model", "conversation"), `data-name` the thing, and `data-do`
-what a button does ("load", "unload", "restart", "download", "cancel", "remove", "add_hub", "add_local",
-"rename", "delete").
+("worker", "runner", "waiter", "device", "machine", "timeline", "departure", "model", "conversation"),
+`data-name` the thing, and `data-do` what a button does, a method of `actions.Actions`.
 """
 
 from typing import Final
@@ -21,11 +20,16 @@ WARMING: Final = "warming"
 KV: Final = "kv-cache"
 
 LATENCY: Final = "latency"
+LATENCY_CHOICE: Final = "latency-choice"
+LATENCY_SWITCHES: Final = "latency-switches"
+LATENCY_LIFE: Final = "latency-life"
 
 DEVICES: Final = "pool-devices"
 WORKERS: Final = "pool-workers"
 WAITERS: Final = "pool-waiters"
 LOADER: Final = "pool-loader"
+TIMELINE: Final = "pool-timeline"
+DEPARTURES: Final = "pool-departures"
 
 CATALOG: Final = "model-catalog"
 ADD_MODEL: Final = "add-model"

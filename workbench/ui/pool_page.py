@@ -1,10 +1,18 @@
-"""The Pool page: devices with what they hold, workers, and who waits."""
+"""The Pool page: memory, workers with what they hold, who waits, and what was lately."""
 
 import gradio as gr
 
 from workbench.ui import ids
 from workbench.ui.actions import Act
 from workbench.ui.live import panel
+
+SECTIONS = (
+    ("Memory", ids.DEVICES),
+    ("Workers", ids.WORKERS),
+    ("Queue", ids.WAITERS),
+    ("The last ten minutes", ids.TIMELINE),
+    ("Workers that are gone", ids.DEPARTURES),
+)
 
 
 def build(act: Act) -> None:
@@ -13,9 +21,6 @@ def build(act: Act) -> None:
         with gr.Row(elem_classes=["page-head"]):
             gr.HTML("<h1>Pool</h1><p>Warm processes, and the models they hold.</p>", apply_default_css=False)
             panel(ids.LOADER, act)
-        gr.HTML("<h2>Devices</h2>", apply_default_css=False)
-        panel(ids.DEVICES, act, elem_classes=["panel"])
-        gr.HTML("<h2>Workers</h2>", apply_default_css=False)
-        panel(ids.WORKERS, act, elem_classes=["panel"])
-        gr.HTML("<h2>Queue</h2>", apply_default_css=False)
-        panel(ids.WAITERS, act, elem_classes=["panel"])
+        for title, panel_id in SECTIONS:
+            gr.HTML(f"<h2>{title}</h2>", apply_default_css=False)
+            panel(panel_id, act, elem_classes=["panel"])

@@ -4,26 +4,16 @@ import asyncio
 from collections.abc import Sequence
 from typing import Any
 
-from workbench.api.events import FrameSource
+from workbench.api.events import FrameSource, FrameView
 from workbench.service import ModelView, PoolSnapshot, Workbench
 from workbench.ui import ids
-from workbench.ui.render import kv_frame, picker
+from workbench.ui.render import kv_frame, picker, workers
 from workbench.ui.render import latency as latency_page
 from workbench.ui.render import models as models_page
 from workbench.ui.render import pool as pool_page
 
-
-async def pool(pool: PoolSnapshot, models: Sequence[ModelView]) -> dict[str, Any]:
-    """The Pool page."""
-    return {
-        "html": _top(pool)
-        | {
-            ids.DEVICES: pool_page.devices(pool),
-            ids.WORKERS: pool_page.workers(pool.workers),
-            ids.WAITERS: pool_page.waiters(pool.waiters),
-            ids.LOADER: pool_page.loader(models),
-        }
-    }
+LAST = 12
+"""Switches and requests that the Latency page tells one by one."""
 
 
 async def models(pool: PoolSnapshot, models: Sequence[ModelView]) -> dict[str, Any]:
@@ -48,13 +38,36 @@ def sources(workbench: Workbench) -> dict[str, FrameSource]:
         views = sorted(await workbench.kv_caches(), key=lambda view: view.model)
         return await asyncio.to_thread(kv_frame.frame, _top(pool), pool, views)
 
-    async def latency(pool: PoolSnapshot, _models: Sequence[ModelView]) -> dict[str, Any]:
-        return {"html": _top(pool) | {ids.LATENCY: latency_page.no_requests()}}
+    def latency(choice: str) -> tuple[str, FrameView]:
+        span, model = latency_page.choose(choice, workbench.models)
+
+        async def view(pool: PoolSnapshot, models: Sequence[ModelView]) -> dict[str, Any]:
+            report = workbench.measurements.report(model, span, last=LAST)
+            return {
+                "html": _top(pool) | {ids.LATENCY_SWITCHES: latency_page.switches(report.switches)},
+                "data": latency_page.data(report, model, models),
+            }
+
+        return f"{span}:{model}", view
+
+    async def pool(pool: PoolSnapshot, models: Sequence[ModelView]) -> dict[str, Any]:
+        details = await workbench.pool_admin.details()
+        return {
+            "html": _top(pool)
+            | {
+                ids.DEVICES: pool_page.devices(pool, details, models),
+                ids.WORKERS: workers.workers(pool, details),
+                ids.WAITERS: pool_page.waiters(pool.waiters, details),
+                ids.TIMELINE: workers.timeline(details),
+                ids.DEPARTURES: workers.departures(details),
+                ids.LOADER: pool_page.loader(models),
+            }
+        }
 
     return {
         "chat": FrameSource(chat),
         "kv": FrameSource(kv, restless=True),
-        "latency": FrameSource(latency, restless=True),
-        "pool": FrameSource(pool),
+        "latency": FrameSource(latency("")[1], restless=True, choose=latency),
+        "pool": FrameSource(pool, restless=True),
         "models": FrameSource(models),
     }

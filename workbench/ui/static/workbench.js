@@ -72,6 +72,7 @@ window.workbench = (() => {
 
   const panels = new Map(); // element id -> where the fragment of that id goes
   const viewers = {}; // page -> what draws the data of its frames
+  const choices = {}; // page -> what the person picked there, which its frames depend on
   let frame = null; // the newest of the page that shows
   let serverName = "";
   let frameAt = 0;
@@ -166,11 +167,20 @@ window.workbench = (() => {
     if (frame?.data) viewers[body().dataset.page]?.(frame.data);
   }
 
+  /* Have the frames of `page` made for what a person picked there. */
+  function choose(page, choice) {
+    if (choices[page] === choice) return;
+    choices[page] = choice;
+    if (source && body().dataset.page === page) connect();
+  }
+
   function connect() {
     source?.close();
     frame = null;
     const url = new URL("events", BASE);
-    url.searchParams.set("page", body().dataset.page);
+    const page = body().dataset.page;
+    url.searchParams.set("page", page);
+    if (choices[page]) url.searchParams.set("choice", choices[page]);
     source = new EventSource(url);
     source.addEventListener("frame", (event) => {
       alive();
@@ -319,5 +329,7 @@ window.workbench = (() => {
   if (document.readyState === "loading") addEventListener("DOMContentLoaded", start);
   else start();
 
-  return { BASE, panel, region, view, act, request, element, morph, say, closeDrawers, go, wanted, opened, topbar, themeButton };
+  return {
+    BASE, panel, region, view, choose, act, request, element, morph, say, closeDrawers, go, wanted, opened, topbar, themeButton,
+  };
 })();

@@ -1,0 +1,79 @@
+"""The engine core's own loop, over a scheduler and an executor that only pretend."""
+
+import queue
+
+import pytest
+import torch
+from torch import nn
+from vllm.v1.core.sched.interface import PauseState
+from vllm.v1.engine.core import EngineShutdownState
+
+from workbench.engine.core import WarmEngineCore
+from workbench.engine.packing import PackingQueue
+
+
+class Scheduler:
+    """With the end of a request still to be told to the workers, or not."""
+
+    def __init__(self):
+        self.pause_state = PauseState.UNPAUSED
+        self.ended = False
+
+    def has_requests(self):
+        return self.ended
+
+    def finish_requests(self, requests, status):
+        return []
+
+    def set_pause_state(self, state):
+        self.pause_state = state
+
+
+class Executor:
+    """Ends the core's loop, which would wait for requests for ever, as soon as it sleeps."""
+
+    def __init__(self, core):
+        self.core, self.is_sleeping = core, False
+
+    def collective_rpc(self, method):
+        pass
+
+    def sleep(self, level):
+        self.is_sleeping = True
+        self.core.shutdown_state = EngineShutdownState.REQUESTED
+        self.core.process_input_queue_block = False
+
+
+def pack(layer, remove_weight):
+    pass
+
+
+@pytest.fixture
+def core(monkeypatch):
+    """With three layers, packed but mapped too."""
+    core = WarmEngineCore.__new__(WarmEngineCore)
+    core.scheduler, core.model_executor = Scheduler(), Executor(core)
+    core.input_queue, core.aborts_queue = queue.Queue(), queue.Queue()
+    core.batch_queue, core.engines_running, core.process_input_queue_block = None, False, True
+    core.shutdown_state = EngineShutdownState.RUNNING
+    core._idle_state_callbacks = []
+    core._packing, core._preparation = PackingQueue(pack, reversible=True), None
+    core._loaded_at, core._steps, core._idle_since = 0.0, 1, None
+    for method in ("_reset_caches", "_send_abort_outputs"):
+        monkeypatch.setattr(core, method, lambda *args: None)
+    for _ in range(3):
+        core._packing.add(nn.Linear(2, 2, dtype=torch.float32), False)
+    core._packing.pack_for(60)
+    return core
+
+
+@pytest.mark.parametrize("ended", [False, True], ids=["at once", "once the last answer's end is told"])
+def test_a_model_falls_asleep_unpacked(core, ended):
+    core.scheduler.ended = ended
+    outcome = core.sleep()
+    assert (outcome is None) is not ended
+    core.scheduler.ended = False  # the next step tells it
+    core._process_input_queue()
+    assert core.model_executor.is_sleeping
+    assert core.packing_state() == (3, 3)
+    assert not core._may_pack()
