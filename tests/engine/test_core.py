@@ -1,12 +1,15 @@
 """The engine core's own loop, over a scheduler and an executor that only pretend."""
 
 import queue
+import threading
+import time
+from types import SimpleNamespace
 
 import pytest
 import torch
 from torch import nn
 from vllm.v1.core.sched.interface import PauseState
-from vllm.v1.engine.core import EngineShutdownState
+from vllm.v1.engine.core import EngineCoreProc, EngineShutdownState
 
 from workbench.engine.core import WarmEngineCore
 from workbench.engine.packing import PackingQueue
@@ -77,3 +80,29 @@ def test_a_model_falls_asleep_unpacked(core, ended):
     assert core.model_executor.is_sleeping
     assert core.packing_state() == (3, 3)
     assert not core._may_pack()
+
+
+@pytest.mark.parametrize(
+    ("unwritten_bytes", "answered_s", "packs"),
+    [(0, 0, True), (10**7, 29, False), (10**7, 31, True), (14 * 10**9, 400, False), (14 * 10**9, 421, True)],
+)
+def test_packing_waits_for_weights_to_be_written_until_answers_have_been_slow_for_long(
+    core, unwritten_bytes, answered_s, packs
+):
+    given_up = []
+    core._preparation = SimpleNamespace(
+        unwritten_bytes=unwritten_bytes, stop=lambda: given_up.append(True), join=lambda: None
+    )
+    core._packing.unpack()
+    core._answered_s = answered_s
+    assert core._may_pack() is packs
+    assert bool(given_up) is (packs and unwritten_bytes > 0)
+
+
+def test_the_time_of_a_load_does_not_count_as_idle(monkeypatch):
+    loaded_at = []
+    monkeypatch.setattr(
+        EngineCoreProc, "__init__", lambda *args, **kwargs: loaded_at.append(time.monotonic())
+    )
+    core = WarmEngineCore(None, None, PackingQueue(pack), None, threading.Event())
+    assert core._loaded_at >= loaded_at[0]

@@ -33,7 +33,7 @@ from workbench.engine.prepared.preparation import Preparation
 
 PACK_POLL_S = 0.1
 PACK_WITHIN_S = 30.0
-"""For so long packing waits until unpacked weights are written to the disk."""
+"""Answering for so long, for each GB of weights, packing waits until they are written to the disk."""
 IPC = "ipc://"
 BIND_POLL_S = 0.001
 BIND_WAIT_S = 5.0
@@ -70,8 +70,9 @@ class WarmEngineCore(WatchedEngineCore, EngineCoreProc):
         self._input_thread: threading.Thread | None = None
         self._step_began: float | None = None
         self._steps = 0
+        self._answered_s = 0.0
+        """What all steps took together."""
         self._idle_since: float | None = None
-        self._loaded_at = time.monotonic()
         try:
             super().__init__(
                 vllm_config,
@@ -84,6 +85,7 @@ class WarmEngineCore(WatchedEngineCore, EngineCoreProc):
             self._cancelled.set()
             self.close_sockets()
             raise
+        self._loaded_at = time.monotonic()
 
     @contextmanager
     def _perform_handshakes(self, *args: Any, **kwargs: Any) -> Generator[EngineZmqAddresses, None, None]:
@@ -198,12 +200,12 @@ class WarmEngineCore(WatchedEngineCore, EngineCoreProc):
         """A model that sleeps, or is about to once its last answers are flushed, stays unpacked.
 
         Weights that are being written are packed afterwards: packed ones would be in memory twice. A model
-        that is never idle for long enough is packed all the same, and prepared another time.
+        that answers for long, and is idle for too short, is packed all the same, and prepared another time.
         """
         if not self._packing or self.is_sleeping():
             return False
-        if self._preparation is not None and self._preparation.writing:
-            if time.monotonic() - self._loaded_at < PACK_WITHIN_S:
+        if self._preparation is not None and (unwritten := self._preparation.unwritten_bytes):
+            if self._answered_s < PACK_WITHIN_S * max(1.0, unwritten / 1e9):
                 return False
             self._preparation.stop()
         return True
@@ -213,9 +215,11 @@ class WarmEngineCore(WatchedEngineCore, EngineCoreProc):
         self._step_began = began = time.monotonic()
         try:
             executed = super()._process_engine_step()
+            took_s = time.monotonic() - began
             self._steps += executed
+            self._answered_s += took_s
             if executed and self._may_pack():
-                self._packing.pack_for(time.monotonic() - began)
+                self._packing.pack_for(took_s)
             return executed
         finally:
             self._step_began = None

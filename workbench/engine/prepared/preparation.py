@@ -43,8 +43,8 @@ class Preparation:
         self._shape = shaping(vllm_config)
         self._entry: Entry | None = self._store.find(self._source, self._shape)
         self._unprepared: dict[str, Tensor] = {}
-        self.writing = False
-        """Whether weights of a plain load are still to be written, or are being written."""
+        self.unwritten_bytes = 0
+        """Weights of a plain load that are still to be written, or are being written."""
         self._thread: threading.Thread | None = None
         self._stopped = threading.Event()
 
@@ -96,8 +96,8 @@ class Preparation:
         Nothing is remembered of a model whose weights are processed in ways that were not looked at.
         """
         if _is_plain(model):
-            self.writing = True
             self._unprepared = {name: tensor.data for name, tensor in stored_tensors(model).items()}
+            self.unwritten_bytes = sum(tensor.nbytes for tensor in self._unprepared.values())
 
     @property
     def due(self) -> bool:
@@ -130,7 +130,7 @@ class Preparation:
             try:
                 self._store.prepare(self._source, self._shape, self._unprepared, go_on)
             finally:
-                self._unprepared, self.writing = {}, False
+                self._unprepared, self.unwritten_bytes = {}, 0
         elif not self._store.verify(self._entry, go_on):
             self._maps.forget(self._entry)
             on_damaged()
