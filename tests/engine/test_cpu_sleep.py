@@ -42,14 +42,17 @@ def test_state_beside_the_kv_cache_is_given_back_too():
 
 
 def pack(layer: nn.Module, remove_weight: bool) -> None:
+    """As vLLM's packing for AMX, which wants the bias in float32."""
     packed = layer.weight.detach().clone()
     layer.weight = nn.Parameter(torch.empty(0), requires_grad=False)
-    layer.cpu_linear = lambda x, weight, bias: x @ packed.t()
+    if layer.bias is not None:
+        layer.bias.data = layer.bias.to(torch.float32)
+    layer.cpu_linear = lambda x, weight, bias: (x.float() @ packed.float().t() + bias).to(x.dtype)
 
 
 def test_packed_weights_go_asleep_and_are_packed_again_later():
-    layer, x = nn.Linear(4, 4, bias=False), torch.randn(2, 4)
-    weight, expected = layer.weight, layer(x)
+    layer, x = nn.Linear(4, 4, dtype=torch.bfloat16), torch.randn(2, 4).bfloat16()
+    weight, bias, expected = layer.weight, layer.bias.data, layer(x)
     queue = PackingQueue(pack, reversible=True)
     queue.add(layer, True)
     queue.pack_one()
@@ -58,8 +61,10 @@ def test_packed_weights_go_asleep_and_are_packed_again_later():
     assert layer.weight is weight
     assert layer.cpu_linear is unpacked_linear
     assert len(queue) == 1
+    assert (layer.bias.dtype, layer.bias.data_ptr()) == (torch.bfloat16, bias.data_ptr())
+    torch.testing.assert_close(layer.cpu_linear(x, layer.weight, layer.bias), expected)
     queue.pack_one()
-    torch.testing.assert_close(layer.cpu_linear(x, layer.weight, None), expected)
+    torch.testing.assert_close(layer.cpu_linear(x, layer.weight, layer.bias), expected)
 
 
 def test_weights_that_take_memory_are_not_kept_beside_packed_ones():

@@ -11,6 +11,7 @@ from collections.abc import Callable
 from contextvars import ContextVar
 from dataclasses import dataclass, field
 
+import torch
 from torch import nn
 from vllm.model_executor.layers import utils as layer_utils
 
@@ -25,8 +26,8 @@ class PackingQueue:
 
     _pack: Pack
     _pending: deque[tuple[nn.Module, bool]] = field(default_factory=deque)
-    _packed: list[tuple[nn.Module, bool, nn.Parameter]] = field(default_factory=list)
-    """With the weights as they were before."""
+    _packed: list[tuple[nn.Module, bool, nn.Parameter, torch.Tensor | None]] = field(default_factory=list)
+    """With weights and biases as they were before."""
     reversible: bool = False
     """Whether weights stay as they are beside packed ones: they are mapped, so they take no memory."""
     put_off: int = 0
@@ -45,14 +46,17 @@ class PackingQueue:
         """Pack the next layer: some milliseconds, for a large layer some tens of them."""
         layer, remove_weight = self._pending.popleft()
         if self.reversible:
-            self._packed.append((layer, remove_weight, layer.weight))
+            bias = layer.bias.data if getattr(layer, "bias", None) is not None else None
+            self._packed.append((layer, remove_weight, layer.weight, bias))
         self._pack(layer, remove_weight)
 
     def unpack(self) -> None:
         """Give packed weights up for those before, where those are still there: the model falls asleep."""
         packed, self._packed = self._packed, []
-        for layer, remove_weight, weight in packed:
+        for layer, remove_weight, weight, bias in packed:
             layer.weight = weight
+            if bias is not None:
+                layer.bias.data = bias  # which some of vLLM's packings widen
             layer.cpu_linear = unpacked_linear
             self._pending.append((layer, remove_weight))
 
