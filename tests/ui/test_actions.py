@@ -28,11 +28,11 @@ async def test_work_in_flight_becomes_a_question_and_consent_forces(act, workben
     await workbench.load("adder")
     workbench.in_flight = 3
     reply = await act({"do": "unload", "model": "adder"})
-    assert "3 request" in reply["ask"]["text"]
+    assert "3 request" in reply["ask"]["more"]
     assert workbench.model("adder").residency == "device"
     assert "done" in await act({"do": "unload", "model": "adder", "confirmed": "yes"})
     reply = await act({"do": "restart", "worker": "worker-1"})
-    assert "3 request" in reply["ask"]["text"]
+    assert "3 request" in reply["ask"]["more"]
     await act({"do": "restart", "worker": "worker-1", "confirmed": "yes"})
     assert workbench.calls[-1] == ("restart_worker", ("worker-1", True))
 

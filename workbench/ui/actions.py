@@ -81,7 +81,7 @@ class Actions:
         try:
             await self._workbench.unload(request["model"], force="confirmed" in request)
         except ConflictError as conflict:
-            return ask(str(conflict), "Unload anyway")
+            return ask(f"Unload {request['model']}?", "Unload anyway", more=str(conflict))
         return done(f"{request['model']} is unloaded.")
 
     async def pin(self, request: Request) -> Reply:
@@ -95,14 +95,14 @@ class Actions:
         try:
             await self._workbench.pool_admin.drain(request["worker"], force="confirmed" in request)
         except ConflictError as conflict:
-            return ask(str(conflict), "Drain")
+            return ask(f"Drain {request['worker']}?", "Drain", more=str(conflict), calm=True)
         return done(f"{request['worker']} is being drained.")
 
     async def restart(self, request: Request) -> Reply:
         try:
             await self._workbench.restart_worker(request["worker"], force="confirmed" in request)
         except ConflictError as conflict:
-            return ask(str(conflict), "Restart anyway")
+            return ask(f"Restart {request['worker']}?", "Restart anyway", more=str(conflict))
         return done(f"{request['worker']} restarts.")
 
     async def download(self, request: Request) -> Reply:
@@ -139,5 +139,6 @@ def done(text: str) -> Reply:
 
 
 def ask(text: str, button: str, **extra: Any) -> Reply:
-    """A dialog: a text, the button that confirms, and optionally a text `field` and an `option` to tick."""
+    """A dialog: a question, the button that confirms, and optionally an explanation (`more`), a text `field`
+    and an `option` to tick; `calm` where nothing is lost."""
     return {"ask": {"text": text, "button": button, **extra}}

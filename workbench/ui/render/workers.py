@@ -88,14 +88,14 @@ def _worker(
 
 
 def _held(runner: RunnerSnapshot, free_bytes: int, draining: bool, hues: "Hues") -> str:
-    """The model on a worker's card."""
+    """The model on a worker's card; `free_bytes` are left of the device's budget."""
     model = runner.model
     facts = {
         "Weights": figures.size(runner.weight_bytes),
         "KV cache": figures.size(runner.kv_cache_bytes),
         "Context": f"{runner.context_length:,} tokens" if runner.context_length else "–",
         "Host memory": figures.size(runner.host_bytes) if runner.host_bytes else "",
-        "Free beside it": figures.size(free_bytes),
+        "Free": figures.size(free_bytes),
     }
     pin, pinned = ("Unpin", "no") if runner.pinned else ("Pin", "yes")
     mark = '<span class="tag" title="Gives way to no other model">pinned</span>' if runner.pinned else ""
@@ -152,7 +152,7 @@ def timeline(details: PoolDetails) -> str:
     ways = "".join(f'<li><i class="{way} hue"></i>{word}</li>' for way, word in HOLDING_WORDS.items())
     rows = "".join(_timeline_row(row, hues) for row in details.timeline)
     return (
-        f'<div class="card timeline"><div class="rows">{rows}'
+        f'<div class="card timeline"><div>{rows}'
         '<p class="axis quiet"><span>10 min ago</span><span>5 min</span><span>now</span></p></div>'
         f'<ul class="legend">{names}{ways}</ul></div>'
     )
@@ -174,7 +174,7 @@ def _timeline_row(row: TimelineRow, hues: "Hues") -> str:
     )
     name, over = escape(row.worker), "quiet" if row.ended_s else ""
     return (
-        f'<div class="row" data-testid="timeline" data-name="{name}"><span class="{over}">{name}</span>'
+        f'<div class="lane" data-testid="timeline" data-name="{name}"><span class="{over}">{name}</span>'
         f'<span class="track" role="img" aria-label="{name}: {escape(said or "no model")}">'
         f'<i class="life" style="{_place(row.began_s, row.ended_s)}"></i>{spans}</span></div>'
     )

@@ -16,7 +16,7 @@
 
   function levelOf(line) {
     if (/\b(ERROR|CRITICAL|FATAL|Traceback|\w*(Error|Exception):)/.test(line)) return "error";
-    return /\bWARN(ING)?\b|\w+Warning:/.test(line) ? "warning" : "";
+    return /\bWARN(ING)?\b|Warning:/.test(line) ? "warning" : "";
   }
 
   function openLog(worker) {
@@ -24,6 +24,7 @@
     list.setAttribute("aria-label", `Lines of the log of ${worker}`);
     const status = element("span", { textContent: "Opening …" });
     status.setAttribute("role", "status");
+    status.setAttribute("aria-live", "off"); // it counts lines: to be read on demand
     const filter = element("input", { type: "search", placeholder: "Filter", autocomplete: "off" });
     filter.setAttribute("aria-label", "Show only lines with this text");
     const pause = element("button", { type: "button", textContent: "Pause" });

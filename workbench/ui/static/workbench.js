@@ -248,8 +248,9 @@ window.workbench = (() => {
   }
 
   /* A question in a dialog. Resolves to the answers, or null if the person changes their mind. */
-  function ask({ text, button, field, option }) {
+  function ask({ text, more, button, field, option, calm }) {
     const form = element("form", { method: "dialog" }, element("p", { textContent: text, id: "dialog-text" }));
+    if (more) form.append(element("p", { textContent: more, id: "dialog-more", className: "more" }));
     if (field) {
       const input = element("input", { name: field.name, value: field.value, autocomplete: "off", required: true });
       form.append(element("label", { textContent: field.label }, input));
@@ -263,11 +264,12 @@ window.workbench = (() => {
         "div",
         { className: "choices" },
         element("button", { textContent: "Cancel", value: "no", formNoValidate: true, type: "submit" }),
-        element("button", { textContent: button, value: "yes", className: field ? "primary" : "danger" }),
+        element("button", { textContent: button, value: "yes", className: field || calm ? "primary" : "danger" }),
       ),
     );
     const dialog = element("dialog", { className: "ask" }, form);
     dialog.setAttribute("aria-labelledby", "dialog-text");
+    if (more) dialog.setAttribute("aria-describedby", "dialog-more");
     body().append(dialog);
     dialog.showModal();
     form.querySelector("input:not([type=checkbox])")?.select();
