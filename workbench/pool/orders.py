@@ -68,14 +68,18 @@ class Orders:
         worker = self._workers[worker_id]
         runner = self._runners.on(worker)
         if runner is not None and not force and not worker.draining:
-            model = runner.spec.name
-            raise ConflictError(
-                f"{self._work_of(runner) or f'{worker_id} holds {model}, and nothing is in flight.'} "
-                f"Drained, {worker_id} finishes what is being answered and takes nothing new. Then it gives "
-                f"{model} back and ends; a fresh worker starts where one is needed. Requests for {model} "
-                "that come meanwhile wait for that, and have it loaded elsewhere."
-            )
+            raise ConflictError(self._what_draining_does(worker_id, runner))
         worker.draining = True
+
+    def _what_draining_does(self, worker_id: str, runner: Runner) -> str:
+        model, work = runner.spec.name, self._work_of(runner)
+        first = "finishes that, takes nothing new, gives" if runner.holders else "takes nothing new, gives"
+        pinned = f" {model} stays pinned." if self._pinned(model) else ""
+        return (
+            f"{work or f'{worker_id} holds {model}, and nothing is in flight.'} Drained, {worker_id} {first} "
+            f"{model} back and ends; a fresh worker starts where needed. Who asks for {model} then gets "
+            f"it from another worker.{pinned}"
+        )
 
     def _restart(self, worker_id: str, force: bool) -> None:
         worker = self._workers[worker_id]
