@@ -12,7 +12,7 @@ from playwright.sync_api import Page, expect
 
 from data.demo.tasks import held_out_pairs
 from tests.app_process import running_app
-from tests.ui.test_page import answers, open_page, pick, send
+from tests.ui.browsing import answers, open_page, pick, send
 
 pytestmark = [pytest.mark.e2e, pytest.mark.engine, pytest.mark.timeout(300)]
 

@@ -7,8 +7,10 @@ from collections.abc import Iterator
 import pytest
 import uvicorn
 from fastapi import FastAPI
+from playwright.sync_api import Page, Request
 
 from scripts.chromium import find_chromium
+from tests.ui.browsing import open_page
 from tests.ui.fake_workbench import FakeWorkbench
 
 
@@ -57,3 +59,26 @@ def workbench(server: Server) -> FakeWorkbench:
 def browser_type_launch_args(browser_type_launch_args: dict) -> dict:
     args = ["--no-sandbox", "--disable-dev-shm-usage", "--disable-gpu"]
     return {**browser_type_launch_args, "executable_path": find_chromium(), "args": args}
+
+
+@pytest.fixture
+def chat(page: Page, server: Server, workbench: FakeWorkbench) -> Page:
+    """The chat page, ready; it must not have talked to another host, nor thrown an error, at the end."""
+    strays, errors = [], []
+
+    def note(request: Request) -> None:
+        blocked = "csp" in (request.failure or "").lower()  # by the page's own policy: nothing was sent
+        if not is_own(request.url, server) and not blocked:
+            strays.append(request.url)
+
+    page.on("requestfinished", note)
+    page.on("requestfailed", note)
+    page.on("pageerror", lambda error: errors.append(str(error)))
+    open_page(page, server)
+    yield page
+    assert strays == []
+    assert errors == []
+
+
+def is_own(url: str, server: Server) -> bool:
+    return url.startswith((f"{server.url}/", "data:", "blob:"))

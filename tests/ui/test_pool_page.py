@@ -5,14 +5,12 @@ import re
 import pytest
 from playwright.sync_api import Page, expect
 
+from tests.ui.browsing import open_page, wait_until
 from tests.ui.conftest import Server
 from tests.ui.fake_workbench import FakeWorkbench
-from tests.ui.test_page import chat, open_page, wait_until
 from workbench.service import Departure
 
 pytestmark = pytest.mark.e2e
-
-__all__ = ["chat"]
 
 
 @pytest.fixture
