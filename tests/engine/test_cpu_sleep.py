@@ -67,6 +67,25 @@ def test_packed_weights_go_asleep_and_are_packed_again_later():
     torch.testing.assert_close(layer.cpu_linear(x, layer.weight, layer.bias), expected)
 
 
+def test_packed_weights_leave_no_memory_behind():
+    beside = []
+
+    def pack(layer: nn.Module, remove_weight: bool) -> None:
+        layer.cpu_linear = torch.ones(KV_BYTES // 1024 - 64, dtype=torch.int8)
+        beside.append(torch.ones(16, dtype=torch.int8))  # or the heap would shrink by itself
+
+    queue = PackingQueue(pack, reversible=True)
+    for _ in range(1024):
+        queue.add(nn.Linear(1, 1), True)
+    queue.pack_for(60)
+    packed_bytes = private_bytes()
+    queue.unpack()
+    worker = SleepingCPUWorker.__new__(SleepingCPUWorker)
+    worker.model_runner = SimpleNamespace(kv_caches=[])
+    worker.sleep()
+    assert packed_bytes - private_bytes() > 0.9 * KV_BYTES
+
+
 def test_weights_that_take_memory_are_not_kept_beside_packed_ones():
     layer = nn.Linear(4, 4, bias=False)
     queue = PackingQueue(pack)

@@ -12,15 +12,18 @@ from typing import Any
 import torch
 from vllm.v1.worker.cpu_worker import CPUWorker
 
+from workbench.engine.memory import trim_heap
+
 
 class SleepingCPUWorker(CPUWorker):
     """Sleeps at vLLM's level 1; upstream's CPU worker only logs that it can't sleep."""
 
     def sleep(self, level: int = 1) -> None:
-        """Give every page of the KV cache back; read again, it is zero."""
+        """Give every page of the KV cache back, which is zero then, and what packed weights have left."""
         storages = [tensor.untyped_storage() for tensor in _tensors(self.model_runner.kv_caches)]
         for storage in {storage.data_ptr(): storage for storage in storages}.values():
             _give_back(storage)
+        trim_heap()
 
     def wake_up(self, tags: list[str] | None = None) -> None:
         """Nothing is to be done: pages come when they are touched."""
