@@ -67,7 +67,10 @@ workbench.chat = (() => {
       if (old) old.replaceWith(keepingOpen(old, fresh.content));
       else thread().append(fresh.content);
     }
-    if (update.list !== undefined) showList(update.list);
+    if (update.list !== undefined) {
+      if (byId("conversation-search").value) list();
+      else showList(update.list);
+    }
     if (update.conversation !== undefined) setConversation(update.conversation);
     if (update.presets !== undefined) showPresets(update.presets);
     if (update.system !== undefined) byId("system-prompt").value = update.system;
@@ -143,6 +146,7 @@ workbench.chat = (() => {
     const mine = { stream, leaving: new AbortController() };
     running = mine;
     document.body.classList.add("answering");
+    byId("chat").setAttribute("aria-busy", "true"); // screen readers wait for the whole answer
     for (const key of ["question", "answer"]) turnOf(key)?.remove(); // of a message that was refused
     const asked = {
       ...what,
@@ -185,6 +189,7 @@ workbench.chat = (() => {
   function ended() {
     running = null;
     document.body.classList.remove("answering");
+    byId("chat").removeAttribute("aria-busy");
   }
 
   /* Stop: the answer ends in order, and what was written is shown as it is kept. */
@@ -333,7 +338,7 @@ workbench.chat = (() => {
   async function list() {
     const search = byId("conversation-search").value;
     const reply = await act({ do: "list_conversations", search });
-    if (reply && byId("conversation-search").value === search) show(reply.show);
+    if (reply && byId("conversation-search").value === search) showList(reply.show.list);
   }
 
   async function changeConversation(button) {
