@@ -41,7 +41,7 @@ def test_answers_are_compared_given_again_and_continued(page: Page, application:
         page.get_by_role("button", name="Settings").click()
     page.get_by_label("Max tokens").fill("12")
     if viewport:  # a sheet over the chat
-        page.get_by_role("button", name="Settings").click()
+        page.get_by_role("button", name="Done").click()
     send(page, "Tell me a story about a fox")
     finished(page)
     expect(answers(page).last.get_by_test_id("stats")).to_contain_text("cut at the token limit")

@@ -322,9 +322,9 @@ def test_thoughts_are_folded_away_and_code_is_copied(chat: Page):
     chat.context.grant_permissions(["clipboard-read", "clipboard-write"])
     send(chat, "say:<think>let me see</think>Done:\n```python\nx = 1\n```")
     expect(chat.locator(".thinking summary")).to_have_text("Thoughts")
-    expect(chat.get_by_text("let me see")).to_be_hidden()
+    expect(chat.locator(".thinking p")).to_be_hidden()
     chat.locator(".thinking summary").click()
-    expect(chat.get_by_text("let me see")).to_be_visible()
+    expect(chat.locator(".thinking p")).to_be_visible()
     chat.get_by_role("button", name="Copy", exact=True).locator(
         "visible=true"
     ).last.scroll_into_view_if_needed()

@@ -44,7 +44,7 @@ window.workbench = (() => {
     if (drawer) toggleDrawer(drawer.dataset.drawer);
     else if (!event.target.closest(".drawer") && event.target.id !== "theme-button") closeDrawers(true);
     if (!link || link.target || opensTab(event)) return;
-    if (link.closest("#chat") || link.dataset.open !== undefined || link.download) return;
+    if (link.closest("#chat") || link.dataset.open !== undefined || link.hasAttribute("download")) return;
     const url = new URL(link.href);
     if (url.origin === BASE.origin && !url.hash) {
       event.preventDefault();
