@@ -105,12 +105,13 @@ class Preparation:
         return bool(self._unprepared) or (self._entry is not None and self._entry.path not in self._verified)
 
     def start(self, idle_since: Callable[[], float | None], on_damaged: Callable[[], None]) -> None:
-        """Do what is due in a thread, while the engine is idle.
+        """Do what is due in a thread, while the engine is idle; also again, when it was stopped and joined.
 
         Args:
             idle_since: monotonic time since when the engine has nothing to do; None while it has.
             on_damaged: told that the weights that serve were damaged on the disk.
         """
+        self._stopped.clear()
 
         def go_on() -> bool:
             while not self._stopped.is_set():
