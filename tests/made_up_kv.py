@@ -72,6 +72,7 @@ def busy(blocks: int = 340, requests: int = 8) -> KvSnapshot:
         blocks,
         held,
         kept=range(40, 52),
+        context_length=256,
         bins=tuple(
             StepBin(NOW - 50 + n, 60, int(n % 5 == 0), 60, 40 * (n % 5 == 0), 60 * (n % 7 + 1), n % 7 + 1)
             for n in range(49)
