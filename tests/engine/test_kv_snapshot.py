@@ -162,8 +162,8 @@ def test_eight_requests_with_a_common_prefix_and_four_samples_each(core):
 
 def test_preempted_requests_lose_their_blocks_and_come_again(core):
     meter = Meter(core)
-    for number in range(12):
-        meter.ask(f"long-{number}", range(100 * number, 100 * number + 300), 120)
+    for number in range(9):  # 13 blocks each at first, 14 after 16 tokens: more than there are
+        meter.ask(f"long-{number}", range(100 * number, 100 * number + 400), 40)
     while core.scheduler.has_unfinished_requests():
         meter.check(meter.step())
     meter.drain()

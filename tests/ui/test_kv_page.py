@@ -103,9 +103,9 @@ def test_a_phone_shows_it_all_without_scrolling_sideways(
 
 
 def test_100_000_blocks_are_drawn_at_once(kv: Page, server: Server, workbench: FakeWorkbench):
-    workbench.kv = [KvCacheView("huge", full(100_000, 200))]
+    workbench.kv = [KvCacheView("huge", full(100_000, 64))]
     open_kv(kv, server)
-    expect(kv.get_by_test_id("kv-request")).to_have_count(200)
+    expect(kv.get_by_test_id("kv-request")).to_have_count(64)
     expect(readout(kv)).to_contain_text("Each cell stands for 98 blocks")
     kv.locator(".kv-map").focus()
     kv.keyboard.press("Home")
@@ -137,8 +137,8 @@ def test_a_long_step_is_said_and_a_model_that_leaves_goes(kv: Page, server: Serv
         KvCacheView("broken", busy(), failed=True),
     ]
     open_kv(kv, server)
-    expect(kv.get_by_text("Waiting for the engine's step to end: 3 s so far.")).to_be_visible()
-    expect(kv.get_by_text(re.compile("This picture is 5 s old"))).to_be_visible()
+    expect(kv.get_by_text(re.compile(r"Waiting for the engine's step to end: \d+ s so far"))).to_be_visible()
+    expect(kv.get_by_text(re.compile(r"This picture is \d+ s old"))).to_be_visible()
     expect(kv.get_by_text("The engine could not tell")).to_be_visible()
     workbench.kv = []
     expect(kv.get_by_text("No model serves now.")).to_be_visible()

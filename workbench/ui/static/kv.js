@@ -383,7 +383,7 @@
     if (blocks > 1) {
       const name = `Blocks ${number(cell.from)} to ${number(cell.to - 1)}`;
       if (cell.used === undefined) return `${name} are free.`;
-      const free = blocks - cell.used - cell.shared - cell.kept;
+      const free = blocks - cell.used - cell.shared - cell.kept - (cell.from === 0 ? 1 : 0); // less the placeholder
       return `${name}: ${number(cell.used + cell.shared)} in use, ${number(cell.shared)} of them shared, ${number(cell.kept)} kept, ${number(free)} free.`;
     }
     const name = `Block ${number(cell.from)}`;
