@@ -110,9 +110,12 @@ def test_the_time_of_a_load_does_not_count_as_idle(monkeypatch):
 
 def test_a_wake_goes_on_with_what_the_sleep_has_interrupted(core, monkeypatch):
     monkeypatch.setattr(EngineCoreProc, "wake_up", lambda self, tags: True)
-    begun = []
-    core._preparation = SimpleNamespace(due=False, start=lambda *args: begun.append(args))
+    begun, touched = [], []
+    core._preparation = SimpleNamespace(
+        due=False, start=lambda *args: begun.append(args), touch=lambda: touched.append(True)
+    )
     assert core.wake_up()
+    assert touched
     assert not begun
     core._preparation.due = True
     assert core.wake_up()

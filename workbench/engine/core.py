@@ -250,8 +250,10 @@ class WarmEngineCore(WatchedEngineCore, EngineCoreProc):
         return super().sleep(level, mode)
 
     def wake_up(self, tags: list[str] | None = None) -> bool:
-        """Upstream's; weights that were not read in full yet are read beside it."""
+        """Upstream's; prepared weights count as used, and are read in full beside it if they were not yet."""
         fully_awake: bool = super().wake_up(tags)
+        if self._preparation is not None:
+            self._preparation.touch()
         self._go_on_preparing()
         return fully_awake
 

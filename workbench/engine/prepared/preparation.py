@@ -90,6 +90,11 @@ class Preparation:
         """Whether the model got its weights from a prepared file, after the load."""
         return self._entry is not None
 
+    def touch(self) -> None:
+        """Note that the model is used again: prepared weights of others make room before its own."""
+        if self._entry is not None:
+            self._store.touch(self._entry)
+
     def keep(self, model: nn.Module) -> None:
         """Remember the weights of a plain load, to be written; before anything processes them further.
 
