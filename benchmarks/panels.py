@@ -88,9 +88,7 @@ def _cpu_s() -> float:
     return times.user + times.system
 
 
-async def looked_at(
-    workbench: Workbench, url: str, pages: Sequence[str], numbers: Iterator[int]
-) -> Turn:
+async def looked_at(workbench: Workbench, url: str, pages: Sequence[str], numbers: Iterator[int]) -> Turn:
     """The load while pages are open."""
     async with open_pages(url, pages) as seen:
         turn = await load(workbench, numbers)

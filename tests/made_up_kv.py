@@ -65,13 +65,12 @@ def snapshot(
 
 def busy(blocks: int = 340, requests: int = 8) -> KvSnapshot:
     """Requests with a common prefix of two blocks and a minute of steps behind them."""
-    held = [
-        request(n + 1, [1, 2, 3 + 2 * n, 4 + 2 * n], prompt=40, output=3 + 2 * n) for n in range(requests)
-    ]
+    held = [request(n + 1, [1, 2, 3 + 2 * n, 4 + 2 * n], prompt=44, output=6 + n) for n in range(requests)]
     return snapshot(
         blocks,
         held,
         kept=range(40, 52),
+        context_length=256,
         bins=tuple(
             StepBin(NOW - 50 + n, 60, int(n % 5 == 0), 60, 40 * (n % 5 == 0), 60 * (n % 7 + 1), n % 7 + 1)
             for n in range(49)

@@ -106,3 +106,17 @@ def test_the_time_of_a_load_does_not_count_as_idle(monkeypatch):
     )
     core = WarmEngineCore(None, None, PackingQueue(pack), None, threading.Event())
     assert core._loaded_at >= loaded_at[0]
+
+
+def test_a_wake_goes_on_with_what_the_sleep_has_interrupted(core, monkeypatch):
+    monkeypatch.setattr(EngineCoreProc, "wake_up", lambda self, tags: True)
+    begun, touched = [], []
+    core._preparation = SimpleNamespace(
+        due=False, start=lambda *args: begun.append(args), touch=lambda: touched.append(True)
+    )
+    assert core.wake_up()
+    assert touched
+    assert not begun
+    core._preparation.due = True
+    assert core.wake_up()
+    assert len(begun) == 1

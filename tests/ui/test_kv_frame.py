@@ -1,6 +1,7 @@
 """The KV cache page's data: what is told of small, large and full pools, and that frames stay small."""
 
 import json
+from collections import Counter
 from dataclasses import replace
 
 import pytest
@@ -55,12 +56,17 @@ def test_of_a_large_pool_the_parts_with_something_in_them_are_told_beside_a_stri
 
 
 def test_a_large_pool_in_full_use_is_told_in_cells():
-    pool = full(100_000, requests=8)
-    told = model(pool)["map"]["cells"]
+    halves = [request(1, range(1, 50_000)), request(2, range(50_000, 100_000))]
+    told = model(snapshot(100_000, halves))["map"]["cells"]
     assert len(told["used"]) <= kv_frame.MAX_GROUPED_CELLS
     assert sum(told["used"]) == 99_999
     assert {len(told[name]) for name in ("used", "shared", "kept", "owners")} == {len(told["used"])}
-    assert set(told["owners"]) <= set(range(kv_frame.COLOURS))
+    assert told["owners"] == sorted(told["owners"])
+    assert Counter(told["owners"]) == {1: 510, 2: 511}
+
+
+def test_a_cell_that_nobody_has_most_of_has_no_owner():
+    assert set(model(full(100_000, requests=8))["map"]["cells"]["owners"]) == {-1}
 
 
 @pytest.mark.parametrize("requests", [1, 8, 256, 2000])

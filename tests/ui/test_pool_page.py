@@ -91,6 +91,6 @@ def test_a_log_is_followed_filtered_and_paused_and_is_only_text(pool: Page, work
     expect(pool).to_have_title("Workbench")
 
 
-@pytest.mark.parametrize("name", ["worker-9", "..%2F..%2Fworkbench", "../../etc/passwd"])
-def test_only_logs_of_known_workers_are_read(pool: Page, server: Server, name: str):
-    assert pool.request.get(f"{server.url}/logs/{name}").status == 404
+def test_only_logs_of_known_workers_are_read(pool: Page, server: Server):
+    for name in ("worker-9", "..%2F..%2Fworkbench", "../../etc/passwd"):
+        assert pool.request.get(f"{server.url}/logs/{name}").status == 404, name

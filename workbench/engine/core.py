@@ -226,9 +226,12 @@ class WarmEngineCore(WatchedEngineCore, EngineCoreProc):
 
     def run_busy_loop(self) -> None:
         """Upstream's loop; what is left to do for the prepared weights goes on beside it."""
+        self._go_on_preparing()
+        super().run_busy_loop()
+
+    def _go_on_preparing(self) -> None:
         if self._preparation is not None and self._preparation.due:
             self._preparation.start(lambda: self._idle_since, self._on_damaged_weights)
-        super().run_busy_loop()
 
     def _on_damaged_weights(self) -> None:
         """End the engine: what it answered from is not what was prepared. Upstream's loop raises for this."""
@@ -245,6 +248,14 @@ class WarmEngineCore(WatchedEngineCore, EngineCoreProc):
             self._preparation.join()
         self._packing.unpack()
         return super().sleep(level, mode)
+
+    def wake_up(self, tags: list[str] | None = None) -> bool:
+        """Upstream's; prepared weights count as used, and are read in full beside it if they were not yet."""
+        fully_awake: bool = super().wake_up(tags)
+        if self._preparation is not None:
+            self._preparation.touch()
+        self._go_on_preparing()
+        return fully_awake
 
     @property
     def step_s(self) -> float:

@@ -6,8 +6,6 @@ may take back, and that all workers share. A wake costs nothing, but page faults
 
 import ctypes
 import mmap
-from collections.abc import Iterable, Iterator
-from typing import Any
 
 import torch
 from vllm.v1.worker.cpu_worker import CPUWorker
@@ -20,22 +18,13 @@ class SleepingCPUWorker(CPUWorker):
 
     def sleep(self, level: int = 1) -> None:
         """Give every page of the KV cache back, which is zero then, and what packed weights have left."""
-        storages = [tensor.untyped_storage() for tensor in _tensors(self.model_runner.kv_caches)]
+        storages = [layer.untyped_storage() for layer in self.model_runner.kv_caches]  # views of one buffer
         for storage in {storage.data_ptr(): storage for storage in storages}.values():
             _give_back(storage)
         trim_heap()
 
     def wake_up(self, tags: list[str] | None = None) -> None:
         """Nothing is to be done: pages come when they are touched."""
-
-
-def _tensors(kv_caches: Iterable[Any]) -> Iterator[torch.Tensor]:
-    """A layer's cache is a tensor, or several for a layer with a state of another kind (Mamba's)."""
-    for kv_cache in kv_caches:
-        if isinstance(kv_cache, torch.Tensor):
-            yield kv_cache
-        else:
-            yield from _tensors(kv_cache)
 
 
 def _give_back(storage: torch.UntypedStorage) -> None:

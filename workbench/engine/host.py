@@ -49,6 +49,7 @@ class EngineHost:
         """Prepared weights that this process has read in full and found sound."""
         self._core: WarmEngineCore | None = None
         self._preparation: Preparation | None = None
+        self._can_sleep = False
         self._core_lock = Lock()
         """Held to take the core away, and by other threads while they use it."""
         self._cancelled = Event()
@@ -134,7 +135,10 @@ class EngineHost:
         finally:
             current_watch.reset(tokens[0])
             current_packing.reset(tokens[1])
-        packing.reversible = preparation is not None and preparation.mapped
+        mapped = preparation is not None and preparation.mapped
+        packing.reversible = mapped
+        # What was packed in the load takes memory that can't be given up.
+        self._can_sleep = self._device != "cpu" or (mapped and waiting is not None)
         with self._core_lock:
             self._core = core
         if self._cancelled.is_set():
@@ -164,10 +168,8 @@ class EngineHost:
 
     @property
     def can_sleep(self) -> bool:
-        """Whether the model here would give its memory back asleep; on the CPU, if its weights are mapped."""
-        if self._device != "cpu":
-            return True
-        return self._preparation is not None and self._preparation.mapped
+        """Whether the model here would give its memory back asleep; on the CPU, if weights stay mapped."""
+        return self._can_sleep
 
     @property
     def step_s(self) -> float:

@@ -90,6 +90,11 @@ class Preparation:
         """Whether the model got its weights from a prepared file, after the load."""
         return self._entry is not None
 
+    def touch(self) -> None:
+        """Note that the model is used again: prepared weights of others make room before its own."""
+        if self._entry is not None:
+            self._store.touch(self._entry)
+
     def keep(self, model: nn.Module) -> None:
         """Remember the weights of a plain load, to be written; before anything processes them further.
 
@@ -105,12 +110,13 @@ class Preparation:
         return bool(self._unprepared) or (self._entry is not None and self._entry.path not in self._verified)
 
     def start(self, idle_since: Callable[[], float | None], on_damaged: Callable[[], None]) -> None:
-        """Do what is due in a thread, while the engine is idle.
+        """Do what is due in a thread, while the engine is idle; also again, when it was stopped and joined.
 
         Args:
             idle_since: monotonic time since when the engine has nothing to do; None while it has.
             on_damaged: told that the weights that serve were damaged on the disk.
         """
+        self._stopped.clear()
 
         def go_on() -> bool:
             while not self._stopped.is_set():

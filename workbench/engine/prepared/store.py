@@ -230,7 +230,7 @@ class PreparedStore:
             raise OSError(f"{wanted_bytes} bytes would leave too little of the {free_bytes} free on the disk")
 
     def evict_to(self, limit_bytes: int) -> None:
-        """Delete the entries that were not mapped for longest, until all take `limit_bytes` at most.
+        """Delete the entries that were not used for longest, until all take `limit_bytes` at most.
 
         It also deletes what dead writers left. Files under way count, but stay.
         """

@@ -11,6 +11,11 @@ from workbench.ui.render.parts import age, table
 SHOWN_MODELS = 6
 STALE_S = 2.0
 """From this age on a picture is said to be old."""
+NOTHING_SERVES = (
+    '<div class="card kv-empty"><p>No model serves now.</p><p class="quiet">A model keeps the keys and '
+    "values of every token it has read, so that the next one needs no second look at them. Ask one something "
+    'in <a href="./">the chat</a>, and watch its cache fill here.</p></div>'
+)
 NOT_SERVING = {
     "asleep": "is asleep and has given its KV cache back.",
     "sleeping": "is falling asleep.",
@@ -29,7 +34,7 @@ def caches(pool: PoolSnapshot, views: Sequence[KvCacheView]) -> str:
         if runner.model not in serving and runner.state in NOT_SERVING
     ]
     if not views and not others:
-        return '<p class="empty">No model serves. Ask one something, and its KV cache shows here.</p>'
+        return NOTHING_SERVES
     hidden = len(views) - SHOWN_MODELS
     if hidden > 0:
         others.append(f'<p class="empty">{figures.count(hidden, "more model")} served, not shown here.</p>')
@@ -87,8 +92,8 @@ def _figures(snapshot: KvSnapshot) -> str:
             _tile(
                 "Tokens in the cache",
                 f"{snapshot.paged.used_tokens:,}",
-                f"Keys and values of running requests. A block has room for {group.block_tokens}, "
-                f"the pool for {usable * group.block_tokens:,}.",
+                "Keys and values of running requests; each one's newest token follows with the next step. "
+                f"There is room for {usable * group.block_tokens:,}.",
             )
         )
     tiles += [_prefix_tile(snapshot), _preemption_tile(snapshot), _batch_tile(snapshot)]
@@ -141,10 +146,16 @@ def share(part: float, whole: float) -> str:
 
 def _blocks(snapshot: KvSnapshot) -> str:
     text = (
-        "The cache is cut into blocks of one size, handed out one by one wherever they are free. "
+        f"The cache is cut into blocks{_block_size(snapshot)}, handed out one by one wherever they are free. "
         "Point at a block, tap it, or use the arrow keys to see what it holds."
     )
     return _drawing("map", "Physical blocks", text, summary(snapshot))
+
+
+def _block_size(snapshot: KvSnapshot) -> str:
+    if snapshot.main_group is None:
+        return " of one size"
+    return f" with room for {snapshot.groups[snapshot.main_group].block_tokens} tokens each"
 
 
 def summary(snapshot: KvSnapshot) -> str:
@@ -234,7 +245,7 @@ def _allocation(name: str, one: Allocation, most: int, snapshot: KvSnapshot) -> 
         f'<span class="kv-split" aria-hidden="true"><i style="width:{used:.1f}%"></i>'
         f'<b style="width:{wasted:.1f}%"></b></span>'
     )
-    room = f"{one.fits_more:,}" if one.fits_more >= 0 else f"{-one.fits_more:,} too many"
+    room = f"{one.fits_more:,}" if one.fits_more >= 0 else f"none: {-one.fits_more:,} of these don’t fit"
     return name, {
         "Allocation": f"<strong>{name}</strong>{picture}",
         "Allocated": amount(one.tokens, one.bytes),

@@ -147,18 +147,23 @@ def _cells(states: bytes, per_cell: int) -> dict[str, Any]:
 
 
 def _owners(snapshot: KvSnapshot, per_cell: int) -> list[int]:
-    """The colour of the request that holds most of each cell; -1 for none."""
+    """The colour of the request that holds most of what is in use in each cell; -1 where none does."""
     cells: list[Counter[int]] = [Counter() for _ in range(-(-len(snapshot.states) // per_cell))]
     tables = [
-        (_colour(request), request.table(group))
-        for request in snapshot.requests
+        (index, request.table(group))
+        for index, request in enumerate(snapshot.requests)
         for group in range(len(snapshot.groups))
     ]
     stride = 1 + sum(len(table) for _, table in tables) // OWNER_SAMPLES
-    for colour, table in tables:
-        for block in table[::stride]:
-            cells[block // per_cell][colour] += 1
-    return [cell.most_common(1)[0][0] if cell else -1 for cell in cells]
+    for index, table in tables:
+        for block in table[index % stride :: stride]:
+            cells[block // per_cell][index] += 1
+    return [_majority(cell, snapshot.requests) for cell in cells]
+
+
+def _majority(cell: Counter[int], requests: Sequence[KvRequest]) -> int:
+    ((index, most),) = cell.most_common(1) or ((0, 0),)
+    return _colour(requests[index]) if 2 * most > cell.total() else -1
 
 
 # Requests and their block tables.

@@ -88,7 +88,7 @@ def _device(device: DeviceSnapshot, runners: Iterable[RunnerSnapshot], details: 
     gpu = details.machine.gpus.get(device.id)
     if gpu:
         free = f"{figures.size(gpu.free_bytes)} of {figures.size(gpu.total_bytes)} free"
-        html += f'<p class="quiet">In truth {free}, computing {gpu.share:.0%} of the time.</p>'
+        html += f'<p class="next quiet">By its driver {free}; it computes {gpu.share:.0%} of the time.</p>'
     legend = "".join(
         f'<li>{hues.dot(runner.model)}{escape(runner.model)} <span class="figure quiet">'
         f"{figures.size(runner.device_bytes)}</span></li>"

@@ -2,7 +2,9 @@
    panel leaves to it (`data-own`). Text from outside is set as text, never as HTML. */
 (() => {
   const STATES = { n: "null", ".": "free", k: "kept", u: "used", s: "shared" };
-  const MAX_CHIPS = 64;
+  const HEAD_CHIPS = 14; // of a long block table, unless it is unfolded
+  const TAIL_CHIPS = 4;
+  const MAX_CHIPS = 512;
   const GAP_CELLS = 4; // width of a fold that stands for free blocks
   const STRIPES = 4; // owners that a shared block shows
   const parts = new WeakMap(); // element that is ours -> what draws into it
@@ -151,7 +153,7 @@
       this.section = section;
       this.pool = make("canvas", { className: "kv-strip" });
       this.poolNote = make("p", { className: "quiet kv-note" });
-      this.strip = make("div", { hidden: true }, this.poolNote, this.pool);
+      this.strip = make("div", { className: "kv-pool", hidden: true }, this.poolNote, this.pool);
       this.pool.setAttribute("aria-hidden", "true");
       this.canvas = make("canvas", { className: "kv-map", tabIndex: 0 });
       this.canvas.setAttribute("role", "img");
@@ -199,7 +201,9 @@
       for (const cell of list) this.drawCell(context, theme, cell);
       this.strip.hidden = !map.strip;
       if (map.strip) this.drawStrip(theme);
-      const note = map.cells ? `Each cell stands for ${number(map.cells.per)} blocks.` : "";
+      const note = map.cells
+        ? `Each cell stands for ${number(map.cells.per)} blocks; it is grey where no request has most of them.`
+        : "";
       this.note = note;
       this.canvas.setAttribute(
         "aria-label",
@@ -369,7 +373,7 @@
 
     tell() {
       const cell = this.cell();
-      setText(this.readout, cell ? describe(this.model, cell) : this.note || "No block is chosen.");
+      setText(this.readout, cell ? describe(this.model, cell) : this.note || "Point at a block to see what it holds.");
     }
   }
 
@@ -379,7 +383,7 @@
     if (blocks > 1) {
       const name = `Blocks ${number(cell.from)} to ${number(cell.to - 1)}`;
       if (cell.used === undefined) return `${name} are free.`;
-      const free = blocks - cell.used - cell.shared - cell.kept;
+      const free = blocks - cell.used - cell.shared - cell.kept - (cell.from === 0 ? 1 : 0); // less the placeholder
       return `${name}: ${number(cell.used + cell.shared)} in use, ${number(cell.shared)} of them shared, ${number(cell.kept)} kept, ${number(free)} free.`;
     }
     const name = `Block ${number(cell.from)}`;
@@ -399,7 +403,7 @@
       ? `tokens ${number(start + 1)} to ${number(start + Math.max(1, tokens))}, ${number(tokens)} of ${number(size)} filled`
       : "its state";
     if (holders.length === 1) {
-      return `${name} is block ${number(first.logical)} of request ${first.label}${group}: ${held}.`;
+      return `${name} is block ${number(first.logical)} of request ${first.request.label}${group}: ${held}.`;
     }
     const names = holders.map(({ request }) => request.label);
     const listed = names.length > 8 ? `${names.slice(0, 8).join(", ")} and ${names.length - 8} more` : names.join(", ");
@@ -419,7 +423,10 @@
       this.table = make("table", { className: "kv-table" }, make("thead", {}, make("tr", {}, ...heads)), this.rows);
       this.table.setAttribute("aria-label", "Block tables");
       this.more = make("p", { className: "quiet" });
-      root.append(this.empty, this.table, this.more);
+      this.frame = make("div", { className: "kv-rows", tabIndex: 0 }, this.table);
+      this.frame.setAttribute("role", "region");
+      this.frame.setAttribute("aria-label", "Block tables of all requests");
+      root.append(this.empty, this.frame, this.more);
       this.known = new Map();
       for (const [event, on] of [["pointerover", true], ["pointerleave", false], ["focusin", true], ["focusout", false]]) {
         this.rows.addEventListener(event, ({ target }) => light(this.section, on ? target.closest("tr")?.dataset.label : null));
@@ -437,7 +444,7 @@
       for (const [label, row] of this.known) if (!present.has(label)) row.element.remove();
       this.known = present;
       this.empty.hidden = model.requests.length > 0;
-      this.table.hidden = !this.empty.hidden;
+      this.frame.hidden = !this.empty.hidden;
       setText(this.more, model.untold ? `${count(model.untold, "more request")} hold blocks, too many to list.` : "");
     }
 
@@ -447,12 +454,19 @@
       const id = make("span", { className: "quiet kv-id" });
       const [phase, tokens, last, shared] = [0, 1, 2, 3].map(() => make("td"));
       const chips = make("ol", { className: "kv-chips" });
-      const cells = [make("td", {}, swatch, name, id), phase, tokens, last, shared, make("td", {}, chips)];
+      const button = make("button", { type: "button", className: "kv-more" });
+      button.setAttribute("aria-label", `All blocks of request ${label}`);
+      const cells = [make("td", {}, swatch, name, id), phase, tokens, last, shared, make("td", {}, chips, button)];
       cells.forEach((cell, index) => (cell.dataset.head = HEADS[index]));
       const element = make("tr", {}, ...cells);
       element.dataset.label = label;
       element.dataset.testid = "kv-request";
-      return { element, swatch, name, id, phase, tokens, last, shared, chips };
+      const row = { element, swatch, name, id, phase, tokens, last, shared, chips, button, unfolded: false };
+      button.addEventListener("click", () => {
+        row.unfolded = !row.unfolded;
+        row.refill();
+      });
+      return row;
     }
 
     fill(row, request, model) {
@@ -461,43 +475,62 @@
       row.swatch.style.background = `var(--kv-${request.colour})`;
       setText(row.name, `Request ${request.label}`);
       setText(row.id, request.id);
+      if (row.id.title !== request.id) row.id.title = request.id;
       const prefill = request.computed < request.prompt;
       setText(row.phase, !request.running ? "waiting" : prefill ? "prefill" : "decode");
       const reused = request.reused ? `, ${number(request.reused)} from the prefix cache` : "";
-      setText(row.tokens, `${number(request.computed)}: ${number(request.prompt)} prompt${reused}, ${number(request.output)} answer`);
+      const total = number(request.prompt + request.output);
+      setText(row.tokens, `${total}: ${number(request.prompt)} prompt${reused}, ${number(request.output)} answer`);
       const inLast = size && request.computed ? ((request.computed - 1) % size) + 1 : 0;
       setText(row.last, size ? `${number(inLast)} of ${number(size)}` : "–");
       setText(row.shared, request.shared ? `${number(request.shared * size)} tokens, ${count(request.shared, "block")}` : "none");
-      this.fillChips(row.chips, request, table, model);
+      row.refill = () => this.fillChips(row, table, model);
+      row.refill();
     }
 
-    fillChips(list, request, table, model) {
-      const chips = [];
-      let rest = 0;
-      for (const [logical, first, length] of table?.runs ?? []) {
-        if (first === null) chips.push({ text: `… ${number(length)} …`, title: `${count(length, "more block")}`, kind: "fold" });
-        else if (first === 0) chips.push({ text: `– ×${number(length)}`, title: `${count(length, "block")} that the window has left behind`, kind: "fold" });
-        else {
-          for (let offset = 0; offset < length; offset++) {
-            if (chips.length >= MAX_CHIPS) rest += 1;
-            else {
-              const block = first + offset;
-              const shared = (model.owners.get(block)?.length ?? 0) > 1;
-              chips.push({ logical: logical + offset, text: number(block), title: `logical block ${number(logical + offset)} is physical block ${number(block)}${shared ? ", shared" : ""}`, kind: shared ? "shared" : "own" });
-            }
-          }
-        }
-      }
-      if (rest) chips.push({ text: `+${number(rest)}`, title: count(rest, "more block"), kind: "fold" });
-      while (list.children.length > chips.length) list.lastChild.remove();
+    fillChips(row, table, model) {
+      const all = readChips(table, model);
+      const long = all.length > HEAD_CHIPS + TAIL_CHIPS + 1;
+      const left = all.slice(HEAD_CHIPS, -TAIL_CHIPS).reduce((sum, chip) => sum + chip.blocks, 0);
+      const chips = long && !row.unfolded ? [...all.slice(0, HEAD_CHIPS), foldChip(left), ...all.slice(-TAIL_CHIPS)] : all;
+      row.button.hidden = !long;
+      setText(row.button, row.unfolded ? "Fewer" : "More");
+      row.button.setAttribute("aria-expanded", row.unfolded);
+      while (row.chips.children.length > chips.length) row.chips.lastChild.remove();
       chips.forEach(({ text, title, kind, logical }, index) => {
-        const chip = list.children[index] ?? list.appendChild(make("li", {}, make("small"), make("span")));
+        const chip = row.chips.children[index] ?? row.chips.appendChild(make("li", {}, make("small"), make("span")));
         if (chip.title !== title) chip.title = title;
         if (chip.dataset.kind !== kind) chip.dataset.kind = kind;
-        setText(chip.firstChild, logical === undefined ? "" : number(logical));
+        setText(chip.firstChild, logical);
         setText(chip.lastChild, text);
       });
     }
+  }
+
+  function readChips(table, model) {
+    const chips = [];
+    let rest = 0;
+    for (const [logical, first, length] of table?.runs ?? []) {
+      if (first === null) chips.push(foldChip(length));
+      else if (first === 0) chips.push({ ...foldChip(length), text: `– ×${number(length)}`, title: `${count(length, "block")} that the window has left behind` });
+      else {
+        for (let offset = 0; offset < length; offset++) {
+          if (chips.length >= MAX_CHIPS) rest += 1;
+          else chips.push(blockChip(logical + offset, first + offset, model));
+        }
+      }
+    }
+    return rest ? [...chips, foldChip(rest)] : chips;
+  }
+
+  function blockChip(logical, block, model) {
+    const shared = (model.owners.get(block)?.length ?? 0) > 1;
+    const title = `logical block ${number(logical)} is physical block ${number(block)}${shared ? ", shared" : ""}`;
+    return { logical: number(logical), text: number(block), title, kind: shared ? "shared" : "own", blocks: 1 };
+  }
+
+  function foldChip(blocks) {
+    return { logical: "", text: `… ${number(blocks)} …`, title: count(blocks, "more block"), kind: "fold", blocks };
   }
 
   // --- Batching strip -------------------------------------------------------------------------------------
@@ -539,8 +572,8 @@
       this.drawAxis(context, theme, height);
       this.drawLanes(context, theme);
       const top = TITLE_HEIGHT * 2 + LANES_HEIGHT;
-      this.drawBars(context, theme, top, 1, "Prefill: prompt tokens computed", theme.requests[1]);
-      this.drawBars(context, theme, top + BARS_HEIGHT + TITLE_HEIGHT, 2, "Decode: tokens added to answers", theme.requests[0]);
+      this.drawBars(context, theme, top, 1, "Prefill: prompt tokens computed", theme.text);
+      this.drawBars(context, theme, top + BARS_HEIGHT + TITLE_HEIGHT, 2, "Decode: tokens added to answers", theme.quiet);
       this.tell();
     }
 
