@@ -108,7 +108,9 @@ class Answer:
 
 def describe_switch(swap: SwapRecord) -> str:
     """Why a switch took what it took, for people."""
-    text = "woken" if swap.from_residency == "host" else f"loaded from {swap.from_residency}"
+    text = "woken" if swap.woken else "loaded"
+    if swap.from_residency == "disk":
+        text += " from disk"
     if swap.evicted:
         text += f", evicting {' and '.join(swap.evicted)}"
     if swap.wait_s >= LONG_WAIT_S:

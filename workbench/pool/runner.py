@@ -89,9 +89,9 @@ class Runner:
             done = min(self.done_bytes, total)
             return Progress("loading", f"Loading {self.spec.name}", done, total)
         if self.state in ("asleep", "waking"):
-            source = "from host memory" if self.level == 1 else "from disk"
-            size = f"{self.spec.weight_bytes / 1e9:.1f} GB"
-            return Progress("waking", f"Waking {self.spec.name} {source}, {size}")
+            source = "host memory" if self.level == 1 else "disk"
+            moves = f" from {source}, {self.spec.weight_bytes / 1e9:.1f} GB" if self.sleep_bytes else ""
+            return Progress("waking", f"Waking {self.spec.name}{moves}")
         return None
 
     def fail_load(self, error: BaseException) -> None:
