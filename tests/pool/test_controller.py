@@ -270,6 +270,19 @@ async def test_another_spec_of_a_model_is_loaded_anew():
         assert (await use(pool, "a", size=50)).swap.device_bytes == 50
 
 
+async def test_another_spec_of_a_model_that_answers_waits_for_the_answers():
+    async with running() as pool:
+        async with pool.controller.ask(spec("a", 40)) as ticket:
+            old = await ticket.lease()
+            new = asyncio.create_task(use(pool, "a", 50))
+            await pool.until(lambda: pool.controller.snapshot().waiters)
+            (waiter,) = pool.controller.snapshot().waiters
+            assert waiter.progress.detail == (
+                "Waiting for 1 answer of a to end: it has changed since it was loaded"
+            )
+        assert (await new).client is not old.client
+
+
 @pytest.mark.parametrize(("old", "new"), [(40, 1000), (1000, 40)])
 async def test_of_several_specs_that_wait_the_newest_is_placed(old, new):
     async with running(budget=50) as pool:
@@ -293,11 +306,10 @@ async def test_whoever_wants_another_spec_than_the_one_that_loads_gets_it():
         pool.hold_loads = True
         old = asyncio.create_task(use(pool, "a", size=40))
         await pool.until(lambda: pool.states().get("loading"))
+        pool.hold_loads = False
         new = asyncio.create_task(use(pool, "a", size=50))
-        await pool.until(lambda: pool.controller.snapshot().waiters[0].count == 2)
         for worker in pool.workers:
             worker.hold_loads = False
-        pool.workers[0].say(Loaded(TIMES))
         assert (await new).swap.device_bytes == (await old).swap.device_bytes == 50
 
 

@@ -250,10 +250,10 @@ class Controller:
             runner.last_used = time.monotonic()
 
     def _unload_outdated(self) -> None:
-        """Have idle models loaded anew whose files or parameters have changed since."""
+        """Have idle models loaded anew whose files or parameters have changed since; loads begin again."""
         for runner in list(self._runners):
             tickets = self._tickets_for(runner.spec.name)
-            idle = not runner.holders and runner.state in ("serving", "sleeping", "asleep")
+            idle = not runner.holders and runner.state in ("loading", "serving", "sleeping", "asleep")
             if tickets and idle and runner.spec != tickets[-1].spec:
                 self._runners.unload(runner)
 

@@ -44,7 +44,13 @@ def view(
             for device in devices
         ),
         workers=tuple(workers.views(taken)),
-        runners=tuple(runner.view(pinned(runner.spec.name)) for runner in runners),
+        runners=tuple(
+            runner.view(
+                kept=pinned(runner.spec.name),
+                outdated=newest.get(runner.spec.name, runner.spec) != runner.spec,
+            )
+            for runner in runners
+        ),
         waiters=tuple(
             policy.WaiterView(
                 ticket.number,

@@ -6,7 +6,8 @@ knows no clock but the times in its view, so tests call it with made-up views.
 
 The cases of a waiting model, numbered as in the code:
 
-1. It serves, and is not closed to newcomers: go ahead.
+1. It serves, and is not closed to newcomers: go ahead. If it has changed since it was loaded, wait until
+   what is in flight is over; the controller then has it loaded anew.
 2. It is being loaded or woken: wait for that.
 3. It is being unloaded or falls asleep: wait for that to end, then start over.
 4. It is larger than every device's budget: refuse, with the numbers.
@@ -131,6 +132,10 @@ def _place(board: Board, waiter: WaiterView) -> Progress | str:
         match runner.state:
             case _ if runner.draining:  # 14
                 return _wait_for_drain(runner)
+            case "serving" if runner.outdated:  # 1
+                return Progress(
+                    "queued", f"{_waiting_for_answers(runner)}: it has changed since it was loaded"
+                )
             case "serving":  # 1
                 return "granted"
             case "loading":  # 2
@@ -338,11 +343,13 @@ def _drain(board: Board) -> None:
 
 def _wait_for_drain(runner: RunnerView) -> Progress:
     if runner.in_flight:
-        answers = f"{runner.in_flight} answer{'s'[: runner.in_flight != 1]}"
-        return Progress(
-            "queued", f"Waiting for {answers} of {runner.model} to end: its worker is being drained"
-        )
+        return Progress("queued", f"{_waiting_for_answers(runner)}: its worker is being drained")
     return Progress("evicting", f"Waiting until the worker that is being drained gives {runner.model} back")
+
+
+def _waiting_for_answers(runner: RunnerView) -> str:
+    answers = f"{runner.in_flight} answer{'s'[: runner.in_flight != 1]}"
+    return f"Waiting for {answers} of {runner.model} to end"
 
 
 def _beside_kept(board: Board, waiter: WaiterView, devices: Iterable[DeviceView]) -> str:

@@ -130,8 +130,8 @@ class Runner:
             device_bytes=self.spec.device_bytes,
         )
 
-    def view(self, kept: bool) -> RunnerView:
-        """What the policy sees; `kept` if people have pinned the model."""
+    def view(self, kept: bool, outdated: bool) -> RunnerView:
+        """What the policy sees: whether people have pinned the model, and whether they want another spec."""
         return RunnerView(
             model=self.spec.name,
             device=self.device,
@@ -148,6 +148,7 @@ class Runner:
             slept_at=self.slept_at,
             kept=kept,
             draining=any(worker.draining for worker in self.workers),
+            outdated=outdated,
         )
 
     def snapshot(self, pinned: bool) -> RunnerSnapshot:

@@ -68,6 +68,8 @@ class RunnerView:
     """Whether people have pinned it. ("Pin" in this package is what is done to host memory.)"""
     draining: bool = False
     """Whether its worker drains."""
+    outdated: bool = False
+    """Whether those that wait for it want another spec of it."""
 
 
 @dataclass(frozen=True, slots=True)
