@@ -70,7 +70,7 @@ def test_who_gives_way_next_and_why(giving, says):
 
 def test_the_budget_is_drawn_in_segments_of_weights_and_kv_cache():
     html = devices(RUNNER, replace(RUNNER, model="counter"))
-    widths = re.findall(r'<i class="(\w+) (hue-\d)" style="width:([\d.]+)%"', html)
+    widths = re.findall(r'<i class="(\w+) (hue-\d)" title="[^"]+" style="width:([\d.]+)%"', html)
     assert widths == [
         ("weights", "hue-0", "0.43"),
         ("kv", "hue-0", "9.57"),

@@ -2,10 +2,12 @@
 
 from collections.abc import Iterable, Sequence
 from html import escape
+from typing import Literal, NamedTuple
 
 from workbench.service import (
     DeviceSnapshot,
     GivingWay,
+    GpuLoad,
     MachineLoad,
     ModelView,
     PoolDetails,
@@ -55,58 +57,71 @@ def devices(pool: PoolSnapshot, details: PoolDetails, models: Sequence[ModelView
 
 
 def _device(device: DeviceSnapshot, runners: Iterable[RunnerSnapshot], details: PoolDetails) -> str:
-    here = [runner for runner in runners if runner.device == device.id]
-    budget, hues = device.budget_bytes, Hues(details)
+    here, hues = [runner for runner in runners if runner.device == device.id], Hues(details)
     awake = [runner for runner in here if runner.device_bytes]
     segments = [
         segment
         for runner in awake
         for segment in (
-            ("weights", runner.model, f"weights of {runner.model}", runner.weight_bytes),
-            ("kv", runner.model, f"KV cache of {runner.model}", runner.device_bytes - runner.weight_bytes),
+            Segment("weights", runner.model, runner.weight_bytes),
+            Segment("kv", runner.model, runner.device_bytes - runner.weight_bytes),
         )
     ]
-    title = f"{escape(device.name)} <span class=quiet>{escape(device.id)}</span>"
-    used = f"{figures.size(device.used_bytes)} of {figures.size(budget)}"
-    free = figures.size(max(0, budget - device.used_bytes))
-    html = (
-        f'<section class="card" data-testid="device" data-name="{escape(device.id)}">'
-        f'<header><h3>{title}</h3><span class="figure">{used} <span class="quiet">· {free} free</span></span>'
-        f"</header>{_stack('Memory budget', segments, budget, hues)}"
-    )
-    if device.host_budget_bytes:
-        claims = [
-            ("weights", runner.model, f"weights of {runner.model}", runner.host_bytes)
-            for runner in here
-            if runner.host_bytes
-        ]
-        used = f"{figures.size(device.host_used_bytes)} of {figures.size(device.host_budget_bytes)}"
-        html += (
-            f'<header class="second"><span>Host memory for models asleep</span><span class="figure">{used}'
-            f"</span></header>{_stack('Host memory', claims, device.host_budget_bytes, hues)}"
-        )
-    gpu = details.machine.gpus.get(device.id)
-    if gpu:
-        free = f"{figures.size(gpu.free_bytes)} of {figures.size(gpu.total_bytes)} free"
-        html += f'<p class="next quiet">By its driver {free}; it computes {gpu.share:.0%} of the time.</p>'
     legend = "".join(
         f'<li>{hues.dot(runner.model)}{escape(runner.model)} <span class="figure quiet">'
         f"{figures.size(runner.device_bytes)}</span></li>"
         for runner in awake
     )
-    giving = details.giving_way.get(device.id, GivingWay())
-    return f"{html}<ul class=legend>{legend}</ul>{_next_to_go(giving, here)}</section>"
-
-
-def _stack(label: str, segments: Sequence[tuple[str, str, str, int]], whole: int, hues: "Hues") -> str:
-    """A bar of segments: kind, model, what it is, and bytes."""
-    said = ", ".join(f"{figures.size(size)} {what}" for _, _, what, size in segments) or "empty"
-    parts = "".join(
-        f'<i class="{kind} {hues.of(model)}" style="width:{100 * size / max(whole, 1):.2f}%" '
-        f'title="{escape(f"{figures.size(size)} {what}")}"></i>'
-        for kind, model, what, size in segments
+    free = figures.size(max(0, device.budget_bytes - device.used_bytes))
+    return (
+        f'<section class="card" data-testid="device" data-name="{escape(device.id)}"><header>'
+        f'<h3>{escape(device.name)} <span class="quiet">{escape(device.id)} · weights and KV caches</span>'
+        f'</h3><span class="figure">{figures.size(device.used_bytes)} of {figures.size(device.budget_bytes)} '
+        f'<span class="quiet">· {free} free</span></span></header>'
+        f'{_stack("Memory budget", segments, device.budget_bytes, hues)}<ul class="legend">{legend}</ul>'
+        f"{_next_to_go(details.giving_way.get(device.id, GivingWay()), here)}"
+        f"{_host_memory(device, here, hues)}{_driver(details.machine.gpus.get(device.id))}</section>"
     )
-    return f'<div class="stack" role="img" aria-label="{escape(f"{label}: {said}")}">{parts}</div>'
+
+
+def _host_memory(device: DeviceSnapshot, here: Iterable[RunnerSnapshot], hues: Hues) -> str:
+    if not device.host_budget_bytes:
+        return ""
+    claims = [Segment("weights", runner.model, runner.host_bytes) for runner in here if runner.host_bytes]
+    used = f"{figures.size(device.host_used_bytes)} of {figures.size(device.host_budget_bytes)}"
+    return (
+        f'<header class="second"><span>Host memory for models asleep</span><span class="figure">{used}</span>'
+        f"</header>{_stack('Host memory', claims, device.host_budget_bytes, hues)}"
+    )
+
+
+def _driver(gpu: GpuLoad | None) -> str:
+    if gpu is None:
+        return ""
+    free = f"{figures.size(gpu.free_bytes)} of {figures.size(gpu.total_bytes)} free"
+    return f'<p class="next quiet">By its driver {free}; it computes {gpu.share:.0%} of the time.</p>'
+
+
+class Segment(NamedTuple):
+    """A piece of a bar, in bytes."""
+
+    kind: Literal["weights", "kv"]
+    model: str
+    size: int
+
+    def __str__(self) -> str:
+        what = {"weights": "weights", "kv": "KV cache"}[self.kind]
+        return f"{figures.size(self.size)} {what} of {self.model}"
+
+
+def _stack(label: str, segments: Sequence[Segment], whole: int, hues: Hues) -> str:
+    parts = "".join(
+        f'<i class="{segment.kind} {hues.of(segment.model)}" title="{escape(str(segment))}" '
+        f'style="width:{100 * segment.size / max(whole, 1):.2f}%"></i>'
+        for segment in segments
+    )
+    said = f"{label}: {', '.join(map(str, segments)) or 'empty'}"
+    return f'<div class="stack" role="img" aria-label="{escape(said)}">{parts}</div>'
 
 
 def _next_to_go(giving: GivingWay, here: Sequence[RunnerSnapshot]) -> str:
