@@ -34,6 +34,7 @@ async def first_token(stream):
 
 async def test_a_killed_worker_fails_its_request_at_once_and_nobody_elses(workbench):
     await ask(workbench, "adder", "1+1")
+    await until(lambda: any(worker.state == "warm" for worker in workbench.pool().workers))
     stream = workbench.chat("counter", "Count from 0 to 60")
     await first_token(stream)
     neighbour = worker_of(workbench, "adder").pid

@@ -51,7 +51,7 @@ def _worker(
     runner: RunnerSnapshot | None,
     free_bytes: int,
     machine: MachineLoad,
-    hues: "Hues",
+    hues: Hues,
 ) -> str:
     kind, word = STATE_WORDS.get(worker.state, ("loading", worker.state))
     if worker.draining and worker.state not in ("stopping", "dead"):
@@ -87,7 +87,7 @@ def _worker(
     )
 
 
-def _held(runner: RunnerSnapshot, free_bytes: int, draining: bool, hues: "Hues") -> str:
+def _held(runner: RunnerSnapshot, free_bytes: int, draining: bool, hues: Hues) -> str:
     """The model on a worker's card; `free_bytes` are left of the device's budget."""
     model = runner.model
     facts = {
@@ -158,7 +158,7 @@ def timeline(details: PoolDetails) -> str:
     )
 
 
-def _timeline_row(row: TimelineRow, hues: "Hues") -> str:
+def _timeline_row(row: TimelineRow, hues: Hues) -> str:
     held: dict[tuple[str, str], float] = {}
     for span in row.spans:
         key = (span.model, span.holding)
