@@ -267,7 +267,7 @@ window.latencyPage = (() => {
     const y = (share) => 6 + share * (HEIGHT - 24);
     const { scale, shapes, empty, tell } = chart(name, data);
     const index = pointed[name];
-    const ticks = scale.ticks
+    const ticks = (empty ? [] : scale.ticks)
       .map(([value, label]) => {
         const height = y(scale.y(value)).toFixed(1);
         return `<path class="grid" d="M${left} ${height}H${width}"/><text x="${left - 6}" y="${height}" dy="0.32em" text-anchor="end">${label}</text>`;
@@ -284,7 +284,6 @@ window.latencyPage = (() => {
     plot.setAttribute("aria-label", `${card.getAttribute("aria-label")} in the last ${SPAN_WORDS[data.span]}: ${note(name, data)}`);
     const at = begins + (index ?? 0) * data.slotS;
     setText(card.querySelector(".readout"), index === undefined ? note(name, data) : `${clock(at, data.slotS < 60)}: ${tell(index)}`);
-    card.classList.toggle("idle", empty);
   }
 
   function setText(element, text) {
@@ -350,7 +349,10 @@ window.latencyPage = (() => {
     );
     button.dataset.request = request.id;
     if (current) button.setAttribute("aria-current", "true");
-    button.addEventListener("click", () => pick({ request: request.id }));
+    button.addEventListener("click", () => {
+      pick({ request: request.id });
+      document.querySelector(".latency-life > section").scrollIntoView({ block: "nearest", behavior: "smooth" });
+    });
     const item = make("li", {}, button);
     item.dataset.testid = "request";
     return item;
@@ -430,7 +432,12 @@ window.latencyPage = (() => {
       plot.addEventListener("pointermove", (event) => point(card, event));
       plot.addEventListener("pointerleave", () => leave(card));
       plot.addEventListener("keydown", (event) => move(card, event));
-      plot.addEventListener("blur", () => leave(card));
+      const readout = card.querySelector(".readout");
+      plot.addEventListener("focus", () => readout.setAttribute("aria-live", "polite"));
+      plot.addEventListener("blur", () => {
+        readout.setAttribute("aria-live", "off"); // it is not read out for what frames change
+        leave(card);
+      });
     }
     workbench.view(PAGE, draw);
   }
