@@ -64,6 +64,7 @@ async def test_a_switch_is_told_timed_and_recorded(workbench):
     assert request.switch_reason == stats.switch_reason
     assert request.ttft_s + request.decode_s <= request.duration_s
     assert 0 < request.longest_gap_s <= request.decode_s
+    assert request.accept_s > 0.0001, "the user's turn is stored in that time"
     assert 1 <= request.first_tokens < request.completion_tokens
     assert not swap.woken
     assert swap.worker_start_s > 1

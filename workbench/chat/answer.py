@@ -30,15 +30,23 @@ LONG_WAIT_S = 1.0
 """A wait for a worker, or for room, that a switch's reason must tell."""
 
 
+@dataclass(frozen=True, slots=True)
+class Arrival:
+    """The moment when a request arrived, from which its times count."""
+
+    clock: float = field(default_factory=time.perf_counter)
+    at: float = field(default_factory=time.time)
+    """Unix seconds."""
+
+
 @dataclass
 class Answer:
     """An answer as it grows, and its figures."""
 
     model: str
+    arrival: Arrival = field(default_factory=Arrival)
     text: str = ""
     error: str = ""
-    began: float = field(default_factory=time.perf_counter)
-    received_at: float = field(default_factory=time.time)
     asked_at: float | None = None
     first_at: float | None = None
     last_at: float | None = None
@@ -59,12 +67,12 @@ class Answer:
 
     @property
     def ttft_s(self) -> float:
-        return (self.first_at or time.perf_counter()) - self.began
+        return (self.first_at or time.perf_counter()) - self.arrival.clock
 
     @property
     def accept_s(self) -> float:
         """From arrival until the model was asked for."""
-        return (self.asked_at or time.perf_counter()) - self.began
+        return (self.asked_at or time.perf_counter()) - self.arrival.clock
 
     @property
     def decode_s(self) -> float | None:
@@ -85,7 +93,7 @@ class Answer:
             return 0.0
         if self.last_at > self.first_at:
             return (self.chunk.token_count - self.first_count) / (self.last_at - self.first_at)
-        return self.chunk.token_count / (self.last_at - self.began - self.lease.waited_s)
+        return self.chunk.token_count / (self.last_at - self.arrival.clock - self.lease.waited_s)
 
     @property
     def stats(self) -> AnswerStats:
@@ -100,7 +108,7 @@ class Answer:
             switch_s=lease.waited_s if lease and swap else 0.0,
             switch_reason=describe_switch(swap) if swap else "",
             tokens_per_s=self.tokens_per_s,
-            duration_s=time.perf_counter() - self.began,
+            duration_s=time.perf_counter() - self.arrival.clock,
             finish_reason=(chunk.finish_reason if chunk else None) or ("error" if self.error else "abort"),
             queue_s=lease.waited_s if lease and not swap else 0.0,
         )
@@ -206,7 +214,7 @@ class Answering:
             request_id=request_id,
             model=answer.model,
             conversation_id=conversation_id,
-            received_at=answer.received_at,
+            received_at=answer.arrival.at,
             accept_s=answer.accept_s,
             queue_s=answer.lease.waited_s - answer.bring_up_s if answer.lease else waited_s,
             switch_s=answer.bring_up_s,

@@ -14,7 +14,7 @@ import structlog
 
 from workbench.catalog.store import Catalog
 from workbench.catalog.tables import Conversation, Message
-from workbench.chat.answer import Answer, Answering, Keep
+from workbench.chat.answer import Answer, Answering, Arrival, Keep
 from workbench.chat.prompt import Prompt, continuation_prompt, question_prompt
 from workbench.engine.spec import ModelSpec, SamplingOptions
 from workbench.errors import BadRequestError, ConflictError, WorkbenchError
@@ -47,19 +47,21 @@ class Turns:
         options: SamplingOptions,
     ) -> AsyncIterator[ChatEvent]:
         """See `Workbench.chat`."""
+        arrival = Arrival()
         spec = await self._admitted(model, options, conversation_id, text)
         conversation, before = await asyncio.to_thread(
             self._take_turn, conversation_id, text, model, system, options
         )
         prompt = question_prompt(conversation.system, before, text)
         keep = self._catalog.chats.append_message
-        async for event in self._answered(spec, prompt, options, conversation.id, keep):
+        async for event in self._answered(arrival, spec, prompt, options, conversation.id, keep):
             yield event
 
     async def regenerate(
         self, conversation_id: int, model: str, options: SamplingOptions
     ) -> AsyncIterator[ChatEvent]:
         """See `Workbench.regenerate`."""
+        arrival = Arrival()
         conversation, turns = await asyncio.to_thread(self._conversation, conversation_id)
         spec = await self._admitted(model or conversation.model, options, conversation_id)
         last = turns[-1] if turns else None
@@ -68,13 +70,14 @@ class Turns:
         if last is not None and last.role == "assistant":
             keep = partial(self._catalog.chats.add_version, last.id)
         prompt = question_prompt(conversation.system, turns[: question.position], question.content)
-        async for event in self._answered(spec, prompt, options, conversation_id, keep):
+        async for event in self._answered(arrival, spec, prompt, options, conversation_id, keep):
             yield event
 
     async def continue_answer(
         self, conversation_id: int, options: SamplingOptions
     ) -> AsyncIterator[ChatEvent]:
         """See `Workbench.continue_answer`."""
+        arrival = Arrival()
         conversation, turns = await asyncio.to_thread(self._conversation, conversation_id)
         last = turns[-1] if turns else None
         if last is None or last.role != "assistant" or not last.content:
@@ -84,7 +87,7 @@ class Turns:
         before = turns[: question.position]
         prompt = continuation_prompt(conversation.system, before, question.content, last.content)
         keep = partial(self._catalog.chats.extend_message, last.id)
-        async for event in self._answered(spec, prompt, options, conversation_id, keep):
+        async for event in self._answered(arrival, spec, prompt, options, conversation_id, keep):
             yield event
 
     async def compare(
@@ -96,6 +99,7 @@ class Turns:
         options: SamplingOptions,
     ) -> AsyncIterator[tuple[int, ChatEvent | WorkbenchError]]:
         """See `Workbench.compare`."""
+        arrival = Arrival()
         if not 2 <= len(set(models)) == len(models) <= MAX_COMPARED:
             raise BadRequestError(f"Pick two to {MAX_COMPARED} different models to compare.")
         specs = [await self._admitted(model, options, conversation_id, text) for model in models]
@@ -106,6 +110,7 @@ class Turns:
         prompt = question_prompt(conversation.system, before, text)
         streams = [
             self._answered(
+                arrival,
                 spec,
                 prompt,
                 options,
@@ -134,9 +139,15 @@ class Turns:
             raise
 
     async def _answered(
-        self, spec: ModelSpec, prompt: Prompt, options: SamplingOptions, conversation_id: int, keep: Keep
+        self,
+        arrival: Arrival,
+        spec: ModelSpec,
+        prompt: Prompt,
+        options: SamplingOptions,
+        conversation_id: int,
+        keep: Keep,
     ) -> AsyncIterator[ChatEvent]:
-        answer = Answer(spec.name)
+        answer = Answer(spec.name, arrival)
         stream = self._answering.run(spec, prompt, options, conversation_id, answer, keep)
         async with aclosing(stream):  # type: ignore[type-var]
             async for event in stream:
