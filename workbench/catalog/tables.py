@@ -87,8 +87,23 @@ class Conversation(SQLModel, table=True):
     updated_at: float = Field(default_factory=time.time)
 
 
-class Message(SQLModel, table=True):
-    """One turn. The figures of an answer are None on other turns."""
+class Figures(SQLModel):
+    """What was measured of an answer; None on other turns."""
+
+    prompt_tokens: int | None = None
+    completion_tokens: int | None = None
+    cached_prompt_tokens: int | None = None
+    ttft_s: float | None = None
+    switch_s: float | None = None
+    switch_reason: str | None = None
+    tokens_per_s: float | None = None
+    duration_s: float | None = None
+    finish_reason: str | None = None
+    queue_s: float | None = None
+
+
+class Message(Figures, table=True):
+    """One turn."""
 
     __tablename__ = "messages"
     __table_args__ = (
@@ -105,17 +120,6 @@ class Message(SQLModel, table=True):
     created_at: float = Field(default_factory=time.time)
     error: str = ""
 
-    prompt_tokens: int | None = None
-    completion_tokens: int | None = None
-    cached_prompt_tokens: int | None = None
-    ttft_s: float | None = None
-    switch_s: float | None = None
-    switch_reason: str | None = None
-    tokens_per_s: float | None = None
-    duration_s: float | None = None
-    finish_reason: str | None = None
-    queue_s: float | None = None
-
     versions: list[dict[str, Any]] = Field(default_factory=list, sa_type=JSON)
     """All versions of an answer, by the names of `VERSIONED`; empty where there was never but one."""
     version: int = 0
@@ -128,22 +132,7 @@ class Message(SQLModel, table=True):
         return self.model_dump(include=VERSIONED)
 
 
-VERSIONED = {
-    "content",
-    "model",
-    "created_at",
-    "error",
-    "prompt_tokens",
-    "completion_tokens",
-    "cached_prompt_tokens",
-    "ttft_s",
-    "switch_s",
-    "switch_reason",
-    "tokens_per_s",
-    "duration_s",
-    "finish_reason",
-    "queue_s",
-}
+VERSIONED = {"content", "model", "created_at", "error", *Figures.model_fields}
 
 
 class Preset(SQLModel, table=True):

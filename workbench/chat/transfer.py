@@ -7,7 +7,7 @@ from typing import Any, Literal
 
 from pydantic import BaseModel, Field, ValidationError
 
-from workbench.catalog.tables import Conversation, Message
+from workbench.catalog.tables import Conversation, Figures, Message
 from workbench.errors import BadRequestError
 
 Format = Literal["json", "markdown"]
@@ -19,7 +19,7 @@ _MARKER, _MASKED = "<!-- workbench:", "<!--\\ workbench:"
 _SPEAKERS = {"system": "System prompt", "user": "You"}
 
 
-class Turn(BaseModel):
+class Turn(Figures):
     """A turn in a file; other programs' files have only `role` and `content`."""
 
     role: Literal["system", "user", "assistant"]
@@ -27,17 +27,7 @@ class Turn(BaseModel):
     model: str = ""
     created_at: float | None = None
     error: str = ""
-    prompt_tokens: int | None = None
-    completion_tokens: int | None = None
-    cached_prompt_tokens: int | None = None
-    ttft_s: float | None = None
-    switch_s: float | None = None
-    switch_reason: str | None = None
-    tokens_per_s: float | None = None
-    duration_s: float | None = None
-    finish_reason: str | None = None
-    queue_s: float | None = None
-    versions: list["Turn"] = []
+    versions: list["Turn"] = Field(default_factory=list)
     version: int = Field(0, ge=0)
     compared: bool = False
 
