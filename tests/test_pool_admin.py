@@ -37,7 +37,12 @@ async def test_a_pin_is_what_the_pool_asks_for_and_is_in_the_catalog(library, tm
         await admin.pin("a")
         assert pool.controller.snapshot().runners[0].pinned
         assert library.view("a").pinned
-        assert library._catalog.model("a").pinned
+        after_a_restart = ModelLibrary(
+            library._settings, library._catalog, 100, no_architectures, PoolSnapshot, lambda: None
+        )
+        await after_a_restart.start()
+        assert after_a_restart.is_pinned("a")
+        await after_a_restart.close()
         await admin.pin("a", False)
         assert not library._catalog.model("a").pinned
         with pytest.raises(NotFoundError):

@@ -53,13 +53,16 @@ def test_a_span_that_lasts_ends_now_and_a_model_of_several_workers_is_in_each_ro
     assert [told(row) for row in book.rows()] == [[("a", "serving", 5, 0)]] * 2
 
 
-def test_what_is_too_short_to_be_seen_gives_way_to_the_longest(clock):
+def test_of_many_spans_those_that_begin_close_together_give_way_to_the_longest(clock):
     book, one = History(), worker()
-    for model, seconds in (("a", 0.25), ("b", 0.5), ("c", 0.125), ("d", 5)):
+    clock.value = 1200.0
+    for model, seconds in (("a", 0.25), ("b", 0.5), ("c", 0.125), ("d", 5), ("e", 9)):
         book.note([one], [runner(model, "serving", one)])
         clock.value += seconds
     book.note([one], [])
-    assert [span.model for span in book.rows()[0].spans] == ["d"]
+    assert [span.model for span in book.rows()[0].spans] == ["a", "b", "c", "d", "e"]
+    assert [span.model for span in book.rows(most=4)[0].spans] == ["e"]
+    assert [span.model for span in book.rows(most=150)[0].spans] == ["a", "b", "c", "d", "e"]
 
 
 def test_a_dead_worker_stays_for_the_window_and_no_longer(clock):
@@ -90,7 +93,8 @@ def test_it_is_bounded(clock):
         book.note([one], [runner(f"m{number}", "serving", one)])
         clock.value += 2
     (row,) = book.rows()
-    assert len(row.spans) <= WINDOW_S / 2 + 2
+    assert len(book._lives["w1"].spans) == MAX_SPANS
+    assert len(row.spans) <= history.MAX_SHOWN + 1
     for number in range(50):
         book.on_died(worker(f"w{number}"), "ended", None)
     assert len(book.departures()) == history.MAX_DEPARTURES

@@ -13,6 +13,8 @@ from workbench.pool.worker import Worker
 WINDOW_S = 600.0
 MAX_SPANS = 1200
 """Of one worker: two a second over the whole window; of more, the oldest are forgotten first."""
+MAX_SHOWN = 150
+"""Spans of one worker that a page is given: one for each five pixels or so."""
 MAX_DEPARTURES = 12
 
 Holding = Literal["loading", "serving", "asleep"]
@@ -25,6 +27,9 @@ HOLDING: Mapping[RunnerState, Holding] = {
     "asleep": "asleep",
 }
 """How a worker holds its model; while it is unloaded it counts as gone."""
+
+_Held = tuple[str, Holding, float, float]
+"""Model, how, from when and until when."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,7 +80,7 @@ class _Life:
     ended_at: float = 0.0
     held: tuple[str, Holding] | None = None
     held_since: float = 0.0
-    spans: "deque[tuple[str, Holding, float, float]]" = field(default_factory=lambda: deque(maxlen=MAX_SPANS))
+    spans: deque[_Held] = field(default_factory=lambda: deque(maxlen=MAX_SPANS))
 
     def hold(self, held: tuple[str, Holding] | None, now: float) -> None:
         if held == self.held:
@@ -119,10 +124,10 @@ class History:
         departure = Departure(worker.id, worker.device, model, in_flight, how, worker.dismissed, 0.0)
         self._departures.append((time.monotonic(), departure))
 
-    def rows(self, shortest_s: float = 1.0) -> list[TimelineRow]:
+    def rows(self, most: int = MAX_SHOWN) -> list[TimelineRow]:
         """Each worker of the last ten minutes, those that live first, in order of their start.
 
-        Of spans that begin within the same `shortest_s` only the longest is there.
+        Of a worker with more than `most` spans, only the longest of those that begin together is there.
         """
         now = time.monotonic()
         rows = [
@@ -131,7 +136,7 @@ class History:
                 life.device,
                 now - life.began_at,
                 now - life.ended_at if life.ended_at else 0.0,
-                tuple(_spans(life, now, shortest_s)),
+                tuple(_spans(life, now, most)),
             )
             for worker_id, life in self._lives.items()
         ]
@@ -146,15 +151,18 @@ class History:
         ]
 
 
-def _spans(life: _Life, now: float, shortest_s: float) -> list[TimelineSpan]:
+def _spans(life: _Life, now: float, most: int) -> list[TimelineSpan]:
     known = [*life.spans, (*life.held, life.held_since, now)] if life.held else list(life.spans)
-    kept: dict[int, tuple[str, Holding, float, float]] = {}
-    for span in known:
-        _, _, began, ended = span
-        slot = int(began / shortest_s)
-        if now - ended <= WINDOW_S and (slot not in kept or ended - began > kept[slot][3] - kept[slot][2]):
-            kept[slot] = span
-    return [
-        TimelineSpan(model, holding, now - began, now - ended)
-        for model, holding, began, ended in kept.values()
-    ]
+    known = [span for span in known if now - span[3] <= WINDOW_S]
+    if len(known) > most:
+        longest: dict[int, _Held] = {}
+        for span in known:
+            slot = int(span[2] * most / WINDOW_S)
+            if slot not in longest or _seconds(span) > _seconds(longest[slot]):
+                longest[slot] = span
+        known = list(longest.values())
+    return [TimelineSpan(model, holding, now - began, now - ended) for model, holding, began, ended in known]
+
+
+def _seconds(span: _Held) -> float:
+    return span[3] - span[2]
