@@ -8,7 +8,7 @@ from playwright.sync_api import Browser, Page, expect
 from tests.app_process import AppProcess
 from tests.e2e.conftest import PHONE
 from tests.e2e.test_journey import LOAD_MS, ask_story, send, slowed
-from tests.ui.test_page import open_page, pick
+from tests.ui.browsing import open_page, pick
 
 pytestmark = [pytest.mark.e2e, pytest.mark.engine, pytest.mark.timeout(300)]
 

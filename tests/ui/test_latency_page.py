@@ -10,9 +10,9 @@ from typing import Any
 import pytest
 from playwright.sync_api import Page, expect
 
+from tests.ui.browsing import open_page
 from tests.ui.conftest import Server
 from tests.ui.fake_workbench import MODELS, FakeWorkbench
-from tests.ui.test_page import open_page
 from workbench.catalog.tables import Request
 
 pytestmark = pytest.mark.e2e
