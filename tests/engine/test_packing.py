@@ -1,14 +1,16 @@
 """Serve first, pack later: the same answers before, while and after layers are packed."""
 
 import asyncio
+from contextlib import aclosing
 
 import torch
 from torch import nn
 from vllm.model_executor.layers import utils as layer_utils
 
-from tests.engine.helpers import ask, start_workbench
+from tests.engine.helpers import ask, start_workbench, until
 from workbench.engine import packing
 from workbench.engine.packing import PackingQueue, current_packing
+from workbench.service import Token, Workbench
 
 packed: list[nn.Module] = []
 
@@ -56,21 +58,44 @@ def test_only_plain_matrices_of_a_load_that_waits_are_put_off(monkeypatch):
     assert len(queue) == 1
 
 
-async def test_a_model_answers_before_it_is_packed_and_the_same_afterwards(tmp_path):
+async def test_a_model_answers_before_it_is_packed_and_the_same_afterwards_and_sleeps_unpacked(tmp_path):
     async with start_workbench(tmp_path, max_workers=1) as workbench:
         # A type that oneDNN packs on every processor.
         await asyncio.to_thread(workbench.catalog.update_model, "counter", dtype="float32")
         await workbench._library._refresh()
         first = await ask(workbench, "counter", "Count from 3 to 40")
-        client = workbench._controller._runners["counter"].client
-        put_off, left = await client.call("packing_state")
-        async with asyncio.timeout(60):
-            while left:
-                await asyncio.sleep(1)  # asked more often, it would never be idle
-                put_off, left = await client.call("packing_state")
+        put_off = await until_packed(workbench)
         assert put_off > 4, "the load has packed them itself"
         second = await ask(workbench, "counter", "Count from 3 to 40")
         assert first.stats.switch_s > 0
         assert second.stats.switch_s == 0
         assert first.text == second.text
         assert first.text.startswith("3, 4, 5, 6, 7")
+
+        await workbench.unload("counter")  # its weights were its own; prepared, they are mapped
+        await until(lambda: workbench.pool().warm)
+        await ask(workbench, "counter", "Count from 3 to 40")
+        await until_packed(workbench)
+        client = workbench._controller._runners["counter"].client
+        async with aclosing(workbench.chat("counter", "Count from 3 to 400")) as answer:
+            while not isinstance(await anext(answer), Token):
+                pass
+            await client.sleep(1)  # which is put off until the answer's end is told
+            assert await packing_state(workbench) == (put_off, put_off)
+            await client.wake()
+        assert (await ask(workbench, "counter", "Count from 3 to 40")).text == first.text
+
+
+async def packing_state(workbench: Workbench) -> tuple[int, int]:
+    """Of the counter: layers whose packing was put off, and those that are not packed."""
+    client = workbench._controller._runners["counter"].client
+    put_off, left = await client.call("packing_state")
+    return put_off, left
+
+
+async def until_packed(workbench: Workbench) -> int:
+    """Wait until all of the counter's layers are packed; how many these are."""
+    async with asyncio.timeout(60):
+        while (state := await packing_state(workbench))[1]:  # noqa: ASYNC110
+            await asyncio.sleep(1)  # asked more often, it would never be idle
+    return state[0]
