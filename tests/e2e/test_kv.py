@@ -3,12 +3,12 @@
 import re
 
 import pytest
-from playwright.sync_api import Browser, Page, expect
+from playwright.sync_api import Page, expect
 
 from tests.app_process import AppProcess
 from tests.e2e.conftest import PHONE
-from tests.e2e.test_journey import LOAD_MS, ask_story, send, slowed
-from tests.ui.browsing import open_page, pick
+from tests.e2e.test_journey import LOAD_MS, ask_story, slowed
+from tests.ui.browsing import open_page, pick, send
 
 pytestmark = [pytest.mark.e2e, pytest.mark.engine, pytest.mark.timeout(300)]
 
@@ -50,17 +50,7 @@ def test_a_request_is_seen_in_the_cache_while_it_is_answered(page: Page, applica
         page.get_by_role("button", name="Stop").click()
         expect(row).to_have_count(0, timeout=LOAD_MS)
     expect(section.get_by_text(re.compile(r"[1-9]\d* requests? joined and [1-9]"))).to_be_visible()
-
-
-def test_it_fits_a_phone(browser: Browser, application: AppProcess):
-    context = browser.new_context(viewport=PHONE, has_touch=True)
-    page = context.new_page()
-    open_page(page, application)
-    pick(page, "storyteller")
-    ask_story(page, "Tell me a story")
-    section = open_kv(page, application)
-    expect(section.locator(".kv-map")).to_be_visible()
-    assert page.evaluate("document.documentElement.scrollWidth") <= PHONE["width"]
-    section.locator(".kv-map").tap(position={"x": 5, "y": 5})
+    watcher.set_viewport_size(PHONE)
+    assert watcher.evaluate("document.documentElement.scrollWidth") <= PHONE["width"]
+    section.locator(".kv-map").click(position={"x": 5, "y": 5})
     expect(section.locator(".kv-readout").first).to_contain_text("Block 0 is a placeholder")
-    context.close()

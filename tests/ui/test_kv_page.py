@@ -53,9 +53,18 @@ def test_blocks_tables_and_steps_are_drawn_and_told(kv: Page, server: Server, wo
         assert not kv.locator(canvas).evaluate(IS_BLANK)
     expect(kv.get_by_text("18 blocks in use by 8 requests, 2 of them shared")).to_be_visible()
     expect(kv.get_by_text(re.compile("requests joined and .* left"))).to_be_visible()
+    kv.locator(".kv-steps").hover(position={"x": 1100, "y": 25})
+    told = kv.locator(".kv-readout").last
+    expect(told).to_contain_text(
+        re.compile(r"Request 1 joined the batch 5.00 s ago; its prompt took 0.20 s, and it")
+    )
+    kv.locator(".kv-steps").hover(position={"x": 1100, "y": 250})
+    expect(told).to_contain_text(re.compile(r"ago, in half a second: \d+ steps? with prefill"))
 
 
-def test_the_map_is_read_with_keys_and_pointer(kv: Page, server: Server, workbench: FakeWorkbench):
+def test_the_map_is_read_with_keys_and_pointer_and_keeps_its_place(
+    kv: Page, server: Server, workbench: FakeWorkbench
+):
     workbench.kv = [KvCacheView("storyteller", busy())]
     open_kv(kv, server)
     kv.locator(".kv-map").focus()
@@ -74,13 +83,8 @@ def test_the_map_is_read_with_keys_and_pointer(kv: Page, server: Server, workben
     kv.keyboard.press("Escape")
     kv.locator(".kv-map").hover(position={"x": 5, "y": 5})
     expect(readout(kv)).to_contain_text("Block 0")
-
-
-def test_what_is_pointed_at_stays_while_frames_come(kv: Page, server: Server, workbench: FakeWorkbench):
-    workbench.kv = [KvCacheView("storyteller", busy())]
-    open_kv(kv, server)
     kv.locator(".kv-map").focus()
-    for _ in range(3):
+    for _ in range(2):
         kv.keyboard.press("ArrowRight")
     expect(readout(kv)).to_contain_text("Block 2 is shared by requests 1, 2, 3")
     workbench.kv = [KvCacheView("storyteller", busy(requests=1))]

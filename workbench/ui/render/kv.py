@@ -43,7 +43,7 @@ def caches(pool: PoolSnapshot, views: Sequence[KvCacheView]) -> str:
 
 def _cache(view: KvCacheView) -> str:
     name, snapshot = escape(view.model), view.snapshot
-    head = f'<h2>{name}</h2><p class="kv-stale" role="status">{_staleness(view)}</p>'
+    head = f'<h2>{name}</h2><p class="kv-stale">{_staleness(view)}</p>'
     if snapshot is None:
         body = ""
     elif not snapshot.groups:

@@ -550,7 +550,7 @@
       this.spoken = make("p", { className: "unseen" });
       this.spoken.setAttribute("aria-live", "polite");
       root.append(make("div", {}, this.canvas), this.readout, this.spoken);
-      this.chosen = null;
+      this.chosen = null; // a span, or a bar
       this.canvas.addEventListener("pointermove", (event) => this.choose(this.at(event)));
       this.canvas.addEventListener("pointerdown", (event) => this.choose(this.at(event)));
       this.canvas.addEventListener("pointerleave", (event) => event.pointerType === "mouse" && this.choose(null));
@@ -648,9 +648,13 @@
       context.fillRect(0, top + BARS_HEIGHT, this.width, 1);
     }
 
+    /* The span or the bar under the pointer. */
     at(event) {
       const box = this.canvas.getBoundingClientRect();
       const [x, y] = [event.clientX - box.left, event.clientY - box.top];
+      if (y > TITLE_HEIGHT + LANES_HEIGHT) {
+        return this.model?.bars.find((bar) => Math.abs(this.x(bar[0]) + this.width / 240 - x) < this.width / 200) ?? null;
+      }
       const near = (one) => x >= one.x - 3 && x < one.x + one.width + 3 && y >= one.y && y < one.y + one.height;
       return this.boxes?.find(near)?.span ?? null;
     }
@@ -674,15 +678,25 @@
     }
 
     tell() {
-      const found = this.model.spans.find((span) => same(span, this.chosen));
-      const untold = this.model.untoldSpans ? `The latest ${this.model.spans.length} stays are shown, ${number(this.model.untoldSpans)} earlier ones are not.` : "";
-      setText(this.readout, found ? stay(found, this.model.now) : untold || "Point at a request for its times.");
+      const { spans, bars, now, untoldSpans } = this.model;
+      const span = spans.find((one) => same(one, this.chosen));
+      const bar = bars.find((one) => same(one, this.chosen));
+      const untold = untoldSpans ? `The latest ${spans.length} stays are shown, ${number(untoldSpans)} earlier ones are not.` : "";
+      const hint = untold || "Point at a request or at a bar for more.";
+      setText(this.readout, span ? stay(span, now) : bar ? halfSecond(bar, now) : hint);
     }
   }
 
-  /* Whether spans of two frames are one stay. */
-  function same(span, other) {
-    return other !== null && span[0] === other[0] && span[3] === other[3];
+  /* Whether spans, or bars, of two frames are the same one. */
+  function same(one, other) {
+    return other !== null && one.length === other.length && one[0] === other[0] && (one.length === 6 || one[3] === other[3]);
+  }
+
+  function halfSecond([moment, prefill, decode, prefillSteps, decodeSteps, batch], now) {
+    return (
+      `${seconds(Math.max(0, now - moment))} ago, in half a second: ${count(prefillSteps, "step")} with prefill, ${count(prefill, "token")}; ` +
+      `${count(decodeSteps, "step")} with decode, ${count(decode, "token")}; up to ${count(batch, "request")} in a step.`
+    );
   }
 
   function stay([label, , , began, decoding, ended, preempted], now) {
