@@ -9,6 +9,8 @@ from tests.ui.browsing import PHONE, answers, open_page, send
 from tests.ui.conftest import Server
 from tests.ui.fake_workbench import FakeWorkbench
 from workbench.service import Progress, WaiterSnapshot
+from workbench.ui.app import build_page
+from workbench.ui.chat_flow import ChatFlow
 
 pytestmark = pytest.mark.e2e
 
@@ -122,6 +124,13 @@ CONTRAST = """() => {
   }
   return pale;
 }"""
+
+
+def test_nothing_goes_through_gradios_queue_which_hardly_runs():
+    workbench = FakeWorkbench()
+    page = build_page(workbench, ChatFlow(workbench))
+    assert page.fns == {}
+    assert page._queue.sleep_when_free >= 1
 
 
 def test_requests_of_other_sites_are_refused(chat: Page, server: Server):

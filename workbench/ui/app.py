@@ -37,6 +37,10 @@ SCRIPTS = (
 PAGES = ("/kv", "/latency", "/pool", "/models")
 """Pages besides the chat at "/": one document, of which the script shows the page that the URL names."""
 
+QUEUE_POLL_S = 1.0
+"""No event of the page goes through Gradio's queue, which otherwise looks for some a thousand times a second
+and takes a tenth of a core for it."""
+
 TOPBAR = """<header><a class="brand" href="./"><span aria-hidden="true">◪</span> Workbench</a>
 <nav aria-label="Pages"><a href="./" data-page="chat">Chat</a><a href="kv" data-page="kv">KV cache</a>
 <a href="latency" data-page="latency">Latency</a><a href="pool" data-page="pool">Pool</a>
@@ -60,7 +64,9 @@ def build_page(workbench: Workbench, flow: ChatFlow) -> gr.Blocks:
         latency_page.build(act)
         pool_page.build(act)
         models_page.build(act)
-    return page.queue(default_concurrency_limit=None, api_open=False)
+    page.queue(default_concurrency_limit=None, api_open=False)
+    page._queue.sleep_when_free = QUEUE_POLL_S
+    return page
 
 
 def mount(app: FastAPI, workbench: Workbench) -> FastAPI:
