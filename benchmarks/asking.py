@@ -7,7 +7,8 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from workbench.errors import NotFoundError
-from workbench.service import AnswerStats, Finished, SamplingOptions, Token, Workbench
+from workbench.service import Workbench
+from workbench.values import AnswerStats, Finished, SamplingOptions, Token
 
 REST_TIMEOUT_S = 60.0
 POLL_S = 0.05

@@ -28,8 +28,9 @@ from benchmarks.asking import pool_at_rest, timed_answer, until
 from benchmarks.footprint import Footprint, footprint, settled
 from benchmarks.random_models import random_model
 from benchmarks.report import Figures, parser, percentile, publish
-from workbench.service import SamplingOptions, Workbench
+from workbench.service import Workbench
 from workbench.telemetry.logs import configure_logs
+from workbench.values import SamplingOptions
 
 QUESTIONS = {
     "adder": "38 + 47",

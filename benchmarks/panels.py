@@ -29,9 +29,10 @@ from benchmarks.open_pages import open_pages
 from benchmarks.report import Figures, parser, publish
 from tests.made_up_kv import full
 from workbench.server import PageServer, bind, build_app
-from workbench.service import KvCacheView, SamplingOptions, Workbench
+from workbench.service import Workbench
 from workbench.telemetry.logs import configure_logs
 from workbench.ui.render import kv_frame
+from workbench.values import KvCacheView, SamplingOptions
 
 MODEL = "storyteller"
 KINDS = ("chat", "kv", "latency", "pool", "models")

@@ -32,8 +32,9 @@ from benchmarks.random_models import random_model
 from benchmarks.report import Figures, parser, publish
 from benchmarks.vllm_load import VllmLoad
 from benchmarks.vllm_server import vllm_server
-from workbench.service import SamplingOptions, Workbench
+from workbench.service import Workbench
 from workbench.telemetry.logs import configure_logs
+from workbench.values import SamplingOptions
 
 STREAMS = (1, 8, 32)
 REQUESTS = {1: 2, 8: 16, 32: 32}

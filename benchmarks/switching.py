@@ -11,7 +11,8 @@ from benchmarks.asking import TimedAnswer, pool_at_rest, timed_answer, until
 from benchmarks.peers.measure import Question
 from benchmarks.report import Figures, percentile, spread
 from workbench.engine.page_cache import prefetch
-from workbench.service import SamplingOptions, Workbench
+from workbench.service import Workbench
+from workbench.values import SamplingOptions
 
 DISCARDED = 2
 PHASES = ("wait_s", "configure_s", "create_s", "weights_s", "kv_cache_s", "attach_s")

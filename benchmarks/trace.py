@@ -36,8 +36,9 @@ from benchmarks.first_come import first_come
 from benchmarks.report import Figures, parser, percentile, publish
 from benchmarks.traces import Arrival, bursty_trace, in_order_s, misses_in_order, paced
 from workbench.pool.policy import Plan, PoolView
-from workbench.service import SamplingOptions, Workbench
+from workbench.service import Workbench
 from workbench.telemetry.logs import configure_logs
+from workbench.values import SamplingOptions
 
 DEMO = Path("data/demo")
 MODELS = ("adder-1", "counter-1", "storyteller-1", "adder-2", "counter-2", "storyteller-2")

@@ -17,79 +17,25 @@ from workbench.engine.spec import ModelSpec, SamplingOptions
 from workbench.errors import ShuttingDownError, WorkbenchError
 from workbench.kv_caches import KvCaches, KvCacheView
 from workbench.library import ModelLibrary
-from workbench.measurements import Measurements, Report
+from workbench.measurements import Measurements
 from workbench.pool.bring_up import BringUp
 from workbench.pool.controller import Controller
 from workbench.pool.devices import Device, find_devices
-from workbench.pool.giving_way import GivingWay
 from workbench.pool.health import Limits
-from workbench.pool.history import Departure, TimelineRow, TimelineSpan
 from workbench.pool.snapshot import (
-    DeviceSnapshot,
     PoolSnapshot,
-    Progress,
-    RunnerSnapshot,
     SwapRecord,
-    WaiterSnapshot,
-    WorkerSnapshot,
 )
 from workbench.pool.worker import Worker
-from workbench.pool_admin import PoolAdmin, PoolDetails
+from workbench.pool_admin import PoolAdmin
 from workbench.prefetcher import Prefetcher
 from workbench.settings import Settings
-from workbench.telemetry.machine import GpuLoad, MachineLoad
-from workbench.telemetry.windows import SPANS, TIMES, Picture
 from workbench.views import (
-    AnswerStats,
-    AnswerView,
     ChatEvent,
-    ConversationView,
-    Finished,
-    MessageView,
     ModelView,
-    PresetView,
-    RequestView,
-    Residency,
-    SwitchView,
-    Token,
 )
 
-__all__ = [
-    "SPANS",
-    "TIMES",
-    "AnswerStats",
-    "AnswerView",
-    "ChatEvent",
-    "ConversationView",
-    "Conversations",
-    "Departure",
-    "DeviceSnapshot",
-    "Finished",
-    "GivingWay",
-    "GpuLoad",
-    "KvCacheView",
-    "MachineLoad",
-    "MessageView",
-    "ModelView",
-    "Picture",
-    "PoolDetails",
-    "PoolSnapshot",
-    "PresetView",
-    "Progress",
-    "Report",
-    "RequestView",
-    "Residency",
-    "RunnerSnapshot",
-    "SamplingOptions",
-    "SwapRecord",
-    "SwitchView",
-    "TimelineRow",
-    "TimelineSpan",
-    "Token",
-    "WaiterSnapshot",
-    "Workbench",
-    "WorkerSnapshot",
-]
+__all__ = ["Conversations", "Workbench"]
 
 T = TypeVar("T")
 

@@ -6,7 +6,8 @@ from collections.abc import AsyncIterator, Callable
 from pathlib import Path
 from typing import Any
 
-from workbench.service import Finished, SamplingOptions, Workbench
+from workbench.service import Workbench
+from workbench.values import Finished, SamplingOptions
 
 GREEDY = SamplingOptions(temperature=0)
 

@@ -7,7 +7,7 @@ import pytest
 from data.demo.tasks import held_out_pairs
 from tests.engine.helpers import ask, until
 from workbench.errors import BadRequestError, ConflictError, InsufficientMemoryError, NotFoundError
-from workbench.service import Finished, Progress, SamplingOptions, Token
+from workbench.values import Finished, Progress, SamplingOptions, Token
 
 pytestmark = [pytest.mark.engine, pytest.mark.asyncio(loop_scope="session")]
 

@@ -12,7 +12,7 @@ import pytest_asyncio
 
 from tests.engine.helpers import ask, start_workbench, until, worker_of
 from workbench.errors import BadRequestError, ConflictError, ModelLoadError, WorkerDiedError
-from workbench.service import Progress, Token
+from workbench.values import Progress, Token
 
 pytestmark = [pytest.mark.engine, pytest.mark.asyncio(loop_scope="module")]
 

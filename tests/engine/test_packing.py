@@ -10,7 +10,8 @@ from vllm.model_executor.layers import utils as layer_utils
 from tests.engine.helpers import ask, start_workbench, until
 from workbench.engine import packing
 from workbench.engine.packing import PackingQueue, current_packing
-from workbench.service import Token, Workbench
+from workbench.service import Workbench
+from workbench.values import Token
 
 packed: list[nn.Module] = []
 

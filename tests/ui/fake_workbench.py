@@ -23,7 +23,8 @@ from workbench.engine.spec import GenerationChunk, ModelSpec
 from workbench.errors import BadRequestError, ConflictError, NotFoundError, WorkerDiedError
 from workbench.measurements import Measurements
 from workbench.pool.snapshot import SwapRecord
-from workbench.service import (
+from workbench.settings import Settings
+from workbench.values import (
     Departure,
     DeviceSnapshot,
     GivingWay,
@@ -40,7 +41,6 @@ from workbench.service import (
     WaiterSnapshot,
     WorkerSnapshot,
 )
-from workbench.settings import Settings
 
 GB = 10**9
 MB = 10**6

@@ -7,10 +7,10 @@ import pytest
 
 from tests.ui.fake_workbench import FakeWorkbench
 from workbench.errors import BadRequestError
-from workbench.service import SamplingOptions, Token
 from workbench.ui.answer import PacedEvents
 from workbench.ui.chat_flow import Ask, ChatFlow
 from workbench.ui.parameters import PARAMETERS, sampling_options
+from workbench.values import SamplingOptions, Token
 
 NO_PARAMETERS = [None] * len(PARAMETERS)
 

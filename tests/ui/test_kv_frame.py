@@ -8,9 +8,9 @@ import pytest
 
 from tests.made_up_kv import busy, full, request, snapshot
 from workbench.engine.kv_cache import KvSnapshot, Span
-from workbench.service import KvCacheView, PoolSnapshot
 from workbench.ui import ids
 from workbench.ui.render import kv, kv_frame
+from workbench.values import KvCacheView, PoolSnapshot
 
 
 def model(pool: KvSnapshot, detail: kv_frame.Detail | None = None) -> dict:

@@ -10,7 +10,7 @@ from tests.made_up_kv import busy, full, request, snapshot
 from tests.ui.conftest import Server
 from tests.ui.fake_workbench import FakeWorkbench
 from tests.ui.test_render import HOSTILE
-from workbench.service import KvCacheView
+from workbench.values import KvCacheView
 
 pytestmark = pytest.mark.e2e
 

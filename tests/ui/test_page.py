@@ -8,9 +8,9 @@ from playwright.sync_api import Locator, Page, expect
 from tests.ui.browsing import PHONE, answers, open_page, send
 from tests.ui.conftest import Server
 from tests.ui.fake_workbench import FakeWorkbench
-from workbench.service import Progress, WaiterSnapshot
 from workbench.ui.app import build_page
 from workbench.ui.chat_flow import ChatFlow
+from workbench.values import Progress, WaiterSnapshot
 
 pytestmark = pytest.mark.e2e
 

@@ -8,7 +8,7 @@ from playwright.sync_api import Page, expect
 from tests.ui.browsing import open_page, wait_until
 from tests.ui.conftest import Server
 from tests.ui.fake_workbench import FakeWorkbench
-from workbench.service import Departure
+from workbench.values import Departure
 
 pytestmark = pytest.mark.e2e
 

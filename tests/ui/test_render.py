@@ -9,7 +9,11 @@ import pytest
 
 from tests.made_up_kv import busy
 from tests.ui.fake_workbench import MODELS, FakeWorkbench
-from workbench.service import (
+from workbench.ui import figures
+from workbench.ui.answer import Answer
+from workbench.ui.render import chat, latency, markdown, models, picker, pool, workers
+from workbench.ui.render.live import sources
+from workbench.values import (
     AnswerStats,
     AnswerView,
     ConversationView,
@@ -33,10 +37,6 @@ from workbench.service import (
     WaiterSnapshot,
     WorkerSnapshot,
 )
-from workbench.ui import figures
-from workbench.ui.answer import Answer
-from workbench.ui.render import chat, latency, markdown, models, picker, pool, workers
-from workbench.ui.render.live import sources
 
 HOSTILE = [
     "<script>alert(1)</script>",

@@ -9,9 +9,9 @@ import pytest
 
 from tests.ui.fake_workbench import MODELS, FakeWorkbench
 from workbench.catalog.tables import Request
-from workbench.service import SwapRecord, SwitchView
 from workbench.ui.render import latency
 from workbench.ui.render.live import sources
+from workbench.values import SwapRecord, SwitchView
 
 LOAD = SwapRecord(
     "adder",

@@ -5,7 +5,8 @@ from dataclasses import replace
 
 import pytest
 
-from workbench.service import (
+from workbench.ui.render import pool, workers
+from workbench.values import (
     Departure,
     DeviceSnapshot,
     GivingWay,
@@ -19,7 +20,6 @@ from workbench.service import (
     TimelineSpan,
     WorkerSnapshot,
 )
-from workbench.ui.render import pool, workers
 
 MB = 10**6
 RUNNER = RunnerSnapshot(

@@ -20,7 +20,8 @@ from fastapi import APIRouter
 from fastapi.responses import StreamingResponse
 
 from workbench.errors import ShuttingDownError
-from workbench.service import ModelView, PoolSnapshot, Workbench
+from workbench.service import Workbench
+from workbench.values import ModelView, PoolSnapshot
 
 log = structlog.get_logger("workbench.events")
 

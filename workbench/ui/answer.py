@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 from typing import ClassVar, Generic, TypeVar
 
 from workbench.errors import WorkbenchError
-from workbench.service import ChatEvent, Finished, Progress, Token
+from workbench.values import ChatEvent, Finished, Progress, Token
 
 Event = TypeVar("Event")
 

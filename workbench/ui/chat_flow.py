@@ -13,11 +13,12 @@ from typing import Any, Literal
 from pydantic import BaseModel, Field
 
 from workbench.errors import BadRequestError, WorkbenchError
-from workbench.service import ChatEvent, MessageView, Workbench
+from workbench.service import Workbench
 from workbench.ui.actions import sentence
 from workbench.ui.answer import Answer, PacedEvents
 from workbench.ui.parameters import PARAMETERS, sampling_options
 from workbench.ui.render import chat as render
+from workbench.values import ChatEvent, MessageView
 
 Update = dict[str, Any]
 """What changes on the page: "turns", pairs of key and HTML, put in place of the turn of that key or at the

@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from workbench.errors import BadRequestError
-from workbench.service import SamplingOptions
+from workbench.values import SamplingOptions
 
 
 @dataclass(frozen=True, slots=True)

@@ -4,12 +4,12 @@ from collections.abc import Iterable, Mapping, Sequence
 from html import escape
 from pathlib import Path
 
-from workbench.service import AnswerStats, ConversationView, MessageView, PresetView, Progress
 from workbench.ui import figures, ids
 from workbench.ui.answer import Answer
 from workbench.ui.parameters import PARAMETERS
 from workbench.ui.render import markdown
 from workbench.ui.render.parts import bar, button, measured
+from workbench.values import AnswerStats, ConversationView, MessageView, PresetView, Progress
 
 
 def _icon(paths: str) -> str:

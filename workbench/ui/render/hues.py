@@ -1,6 +1,6 @@
 """Colours of models, the same wherever a model shows on the Pool page."""
 
-from workbench.service import PoolDetails
+from workbench.values import PoolDetails
 
 HUES = 8
 """The stylesheet has as many."""

@@ -4,9 +4,9 @@ from collections.abc import Sequence
 from html import escape
 
 from workbench.engine.kv_cache import Allocation, BlockState, KvSnapshot
-from workbench.service import KvCacheView, PoolSnapshot
 from workbench.ui import figures
 from workbench.ui.render.parts import age, table
+from workbench.values import KvCacheView, PoolSnapshot
 
 SHOWN_MODELS = 6
 STALE_S = 2.0

@@ -13,9 +13,9 @@ from dataclasses import dataclass
 from typing import Any
 
 from workbench.engine.kv_cache import BlockState, KvRequest, KvSnapshot, Span
-from workbench.service import KvCacheView, PoolSnapshot
 from workbench.ui import ids
 from workbench.ui.render import kv
+from workbench.values import KvCacheView, PoolSnapshot
 
 FRAME_BYTES = 65_536
 FRAME_MARGIN = 512

@@ -5,17 +5,8 @@ from html import escape
 from statistics import median
 from typing import Any
 
-from workbench.service import (
-    SPANS,
-    TIMES,
-    ModelView,
-    Picture,
-    Report,
-    RequestView,
-    SwapRecord,
-    SwitchView,
-)
 from workbench.ui import figures
+from workbench.values import SPANS, TIMES, ModelView, Picture, Report, RequestView, SwapRecord, SwitchView
 
 DEFAULT_SPAN = "1h"
 TORN_AT = 4.0

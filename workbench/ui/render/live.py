@@ -5,12 +5,13 @@ from collections.abc import Sequence
 from typing import Any
 
 from workbench.api.events import FrameSource, FrameView
-from workbench.service import ModelView, PoolSnapshot, Workbench
+from workbench.service import Workbench
 from workbench.ui import ids
 from workbench.ui.render import kv_frame, picker, workers
 from workbench.ui.render import latency as latency_page
 from workbench.ui.render import models as models_page
 from workbench.ui.render import pool as pool_page
+from workbench.values import ModelView, PoolSnapshot
 
 LAST = 12
 """Switches and requests that the Latency page tells one by one."""

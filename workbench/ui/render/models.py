@@ -3,9 +3,9 @@
 from collections.abc import Sequence
 from html import escape
 
-from workbench.service import ModelView, Residency
 from workbench.ui import figures
 from workbench.ui.render.parts import RESIDENCY_LABELS, Row, badge, bar, button, table
+from workbench.values import ModelView, Residency
 
 
 def catalog(models: Sequence[ModelView]) -> str:

@@ -3,8 +3,8 @@
 from collections.abc import Mapping, Sequence
 from html import escape
 
-from workbench.service import Progress, Residency
 from workbench.ui import figures
+from workbench.values import Progress, Residency
 
 RESIDENCY_LABELS: Mapping[Residency, str] = {
     "device": "serving",

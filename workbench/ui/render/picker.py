@@ -3,9 +3,9 @@
 from collections.abc import Iterable, Mapping
 from typing import Any
 
-from workbench.service import ModelView
 from workbench.ui import figures
 from workbench.ui.render.parts import RESIDENCY_LABELS, SERVABLE
+from workbench.values import ModelView
 
 NOT_HERE = ("hub", "downloading", "broken")
 

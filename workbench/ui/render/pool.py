@@ -4,7 +4,10 @@ from collections.abc import Iterable, Sequence
 from html import escape
 from typing import Literal, NamedTuple
 
-from workbench.service import (
+from workbench.ui import figures
+from workbench.ui.render.hues import Hues
+from workbench.ui.render.parts import age, bar, button, measured
+from workbench.values import (
     DeviceSnapshot,
     GivingWay,
     GpuLoad,
@@ -15,9 +18,6 @@ from workbench.service import (
     RunnerSnapshot,
     WaiterSnapshot,
 )
-from workbench.ui import figures
-from workbench.ui.render.hues import Hues
-from workbench.ui.render.parts import age, bar, button, measured
 
 
 def status(pool: PoolSnapshot) -> str:

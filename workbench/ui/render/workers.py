@@ -3,7 +3,10 @@
 from collections.abc import Mapping
 from html import escape
 
-from workbench.service import (
+from workbench.ui import figures
+from workbench.ui.render.hues import Hues
+from workbench.ui.render.parts import age, badge, bar, button, measured
+from workbench.values import (
     Departure,
     MachineLoad,
     PoolDetails,
@@ -12,9 +15,6 @@ from workbench.service import (
     TimelineRow,
     WorkerSnapshot,
 )
-from workbench.ui import figures
-from workbench.ui.render.hues import Hues
-from workbench.ui.render.parts import age, badge, bar, button, measured
 
 WINDOW_S = 600.0
 """What the timeline shows."""
