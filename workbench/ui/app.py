@@ -30,6 +30,9 @@ SCRIPTS = (
     "workbench.js",
     "chat.js",
     "kv.js",
+    "kv_map.js",
+    "kv_tables.js",
+    "kv_steps.js",
     "latency.js",
     "pool.js",
 )
