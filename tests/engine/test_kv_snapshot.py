@@ -160,6 +160,17 @@ def test_eight_requests_with_a_common_prefix_and_four_samples_each(core):
     assert sum(bin.decode_tokens for bin in seen.bins) == 4 * sum(11 + number for number in range(8))
 
 
+def test_two_requests_share_what_they_begin_with(core):
+    meter = Meter(core)
+    for number in range(2):
+        meter.ask(f"pair-{number}", [*PREFIX, 900 + number], 4)
+    seen = meter.check(meter.step())
+    assert seen.count(BlockState.SHARED) == 2
+    while core.scheduler.has_unfinished_requests():
+        meter.check(meter.step())
+    meter.drain()
+
+
 def test_preempted_requests_lose_their_blocks_and_come_again(core):
     meter = Meter(core)
     for number in range(9):  # 13 blocks each at first, 14 after 16 tokens: more than there are
