@@ -236,7 +236,7 @@ class Workbench:
     @property
     def conversations(self) -> Conversations:
         """The kept conversations and presets."""
-        return Conversations(self.catalog.chats)
+        return Conversations(self.catalog.chats, self._running(self._answering).check_free)
 
     def chat(
         self,
@@ -267,13 +267,20 @@ class Workbench:
         )
 
     def regenerate(
-        self, conversation_id: int, *, model: str = "", options: SamplingOptions | None = None
+        self,
+        conversation_id: int,
+        *,
+        model: str = "",
+        system: str | None = None,
+        options: SamplingOptions | None = None,
     ) -> AsyncIterator[ChatEvent]:
         """Answer the last question once more, perhaps by another model; the earlier answer stays a version.
 
         Streams and raises as `chat`. ConflictError: the conversation has no question.
         """
-        return self._running(self._turns).regenerate(conversation_id, model, options or SamplingOptions())
+        return self._running(self._turns).regenerate(
+            conversation_id, model, system, options or SamplingOptions()
+        )
 
     def continue_answer(
         self, conversation_id: int, *, options: SamplingOptions | None = None

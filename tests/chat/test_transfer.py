@@ -45,6 +45,12 @@ def test_markdown_keeps_who_said_what():
     assert [(turn.role, turn.content) for turn in messages] == [("user", TRICKY), ("assistant", "two")]
 
 
+def test_line_ends_of_windows_are_read():
+    row, turns = conversation()
+    _, messages = from_text(to_markdown(row, turns).replace("\n", "\r\n"))
+    assert [turn.content for turn in messages] == [TRICKY, "two"]
+
+
 def test_messages_of_other_programs_are_read():
     turns = [{"role": "system", "content": "Be kind."}, {"role": "user", "content": "hi"}]
     read, messages = from_text(json.dumps(turns))
@@ -63,6 +69,11 @@ def test_messages_of_other_programs_are_read():
         ('[{"role": "robot"}]', "messages.0.role"),
         ("[]", "has no messages"),
         ('[{"role": "assistant", "version": -1}]', "messages.0.version"),
+        ('{"messages": [{"role": "user"}], "created_at": NaN}', "NaN is no number"),
+        ('{"messages": [{"role": "user"}], "options": {"seed": 1' + "0" * 400 + "}}", "seed"),
+        ('{"messages": [{"role": "user"}], "options": {"top_k": "x"}}', "no numbers"),
+        ('[{"role": "assistant", "prompt_tokens": 1' + "0" * 30 + "}]", "no answer can have"),
+        (json.dumps([{"role": "user"}] * 10_001), "10,001 turns"),
     ],
 )
 def test_what_is_no_conversation_is_refused_with_the_reason(text, why):

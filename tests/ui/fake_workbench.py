@@ -133,15 +133,17 @@ class FakeWorkbench:
 
     @property
     def conversations(self) -> Conversations:
-        return Conversations(self._store.chats)
+        return Conversations(self._store.chats, self._answering.check_free)
 
     def chat(self, model: str, text: str, **about: Any) -> AsyncIterator[Any]:
         self.calls.append(("chat", (model, text, about.get("system"), about.get("options"))))
         return self._turns().chat(model, text, *_in_order(about))
 
-    def regenerate(self, conversation_id: int, *, model: str = "", options: SamplingOptions) -> Any:
+    def regenerate(
+        self, conversation_id: int, *, model: str = "", system: str | None = None, options: SamplingOptions
+    ) -> Any:
         self.calls.append(("regenerate", (conversation_id, model)))
-        return self._turns().regenerate(conversation_id, model, options)
+        return self._turns().regenerate(conversation_id, model, system, options)
 
     def continue_answer(self, conversation_id: int, *, options: SamplingOptions) -> Any:
         return self._turns().continue_answer(conversation_id, options)

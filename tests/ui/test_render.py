@@ -164,6 +164,17 @@ def test_an_answer_is_markdown_with_code_tables_and_formulas():
     assert "costs $5" in html
 
 
+@pytest.mark.parametrize(
+    "target", ["javascript:x", "ssh://x", "/chat/1/export", "file:///etc", "data:text/html,x"]
+)
+def test_links_lead_to_the_web_alone(target: str):
+    assert "<a" not in markdown.answer(f"[x]({target})")
+
+
+def test_a_very_long_answer_is_shown_as_it_is():
+    assert markdown.answer("**x** " * 50_000).startswith('<div class="written"><pre class="plain"')
+
+
 def test_links_lead_away_safely_and_images_are_not_loaded():
     html = markdown.answer("[x](https://a.b) ![cat](https://c.d/e.png) https://f.g")
     assert html.count('rel="noopener noreferrer nofollow"') == 2
@@ -177,6 +188,8 @@ def test_links_lead_away_safely_and_images_are_not_loaded():
         ("<think>hm</think>yes", "hm", False, "yes"),
         ("<think>hm", "hm", True, ""),
         ("hm</think>yes", "hm", False, "yes"),
+        ("<think>a -> b>", "a -> b>", True, ""),
+        ("\n" * 100_000, "", False, "\n" * 100_000),
         ("1 < 2 and <thinking> is a tag", "", False, "1 < 2 and <thinking> is a tag"),
     ],
 )

@@ -153,6 +153,11 @@ class Chats:
             session.add(message)
         return message
 
+    def message(self, message_id: int) -> Message:
+        """One turn. Raises: NotFoundError."""
+        with self._database.reading() as session:
+            return _message(session, message_id)
+
     def edit_message(self, message_id: int, content: str) -> Message:
         """Change what a turn says. Raises: NotFoundError; BadRequestError where nothing would be left."""
         if not content.strip():

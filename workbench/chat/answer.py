@@ -4,8 +4,8 @@ import asyncio
 import time
 import uuid
 from collections import Counter
-from collections.abc import AsyncIterator, Callable
-from contextlib import aclosing
+from collections.abc import AsyncIterator, Callable, Iterator
+from contextlib import aclosing, contextmanager
 from dataclasses import dataclass, field
 
 import structlog
@@ -135,7 +135,7 @@ class Answering:
         self._measurements = measurements
         self._answering: Counter[int] = Counter()
         """How many answers each conversation is given just now."""
-        self._storing: set[asyncio.Task[None]] = set()
+        self._storing: set[asyncio.Task[WorkbenchError | None]] = set()
 
     def check_free(self, conversation_id: int) -> None:
         """Raise ConflictError if the conversation is being answered already, in another tab perhaps."""
@@ -143,6 +143,28 @@ class Answering:
             raise ConflictError(
                 "This conversation is being answered already. Wait until that answer is complete."
             )
+
+    @contextmanager
+    def claim(self, conversation_id: int | None) -> Iterator[None]:
+        """Have a conversation to oneself, from before its turns are read until it is answered.
+
+        Raises:
+            ConflictError: it is being answered.
+        """
+        if conversation_id is None:
+            yield
+            return
+        self.check_free(conversation_id)
+        self._answering[conversation_id] += 1
+        try:
+            yield
+        finally:
+            self._release(conversation_id)
+
+    def _release(self, conversation_id: int) -> None:
+        self._answering[conversation_id] -= 1
+        if not self._answering[conversation_id]:
+            del self._answering[conversation_id]
 
     async def finish(self) -> None:
         """Wait until every answer is stored."""
@@ -205,9 +227,14 @@ class Answering:
             storing = asyncio.ensure_future(self._store(answer, conversation_id, request_id, keep))
             self._storing.add(storing)
             storing.add_done_callback(self._storing.discard)
-            await asyncio.shield(storing)
+            lost = await asyncio.shield(storing)
+        if lost is not None:
+            raise lost
 
-    async def _store(self, answer: Answer, conversation_id: int, request_id: str, keep: Keep) -> None:
+    async def _store(
+        self, answer: Answer, conversation_id: int, request_id: str, keep: Keep
+    ) -> WorkbenchError | None:
+        """Returns why the answer could not be kept, where somebody should hear of it."""
         stats = answer.stats
         waited_s = stats.duration_s - answer.accept_s
         request = Request(
@@ -230,17 +257,18 @@ class Answering:
             finish_reason=stats.finish_reason,
             error=answer.error,
         )
+        lost: WorkbenchError | None = None
         try:
             await asyncio.to_thread(keep, _turn(answer, stats, conversation_id))
         except NotFoundError:
             log.info("answer dropped: its conversation was deleted meanwhile", model=answer.model)
         except WorkbenchError as error:
             log.error("answer not stored", model=answer.model, error=str(error))
+            lost = error
         finally:
-            self._answering[conversation_id] -= 1
-            if not self._answering[conversation_id]:
-                del self._answering[conversation_id]
+            self._release(conversation_id)
         await self._measurements.record_request(request)
+        return lost
 
 
 def _turn(answer: Answer, stats: AnswerStats, conversation_id: int) -> Message:

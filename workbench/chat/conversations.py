@@ -1,7 +1,7 @@
 """The kept conversations, for page, API and notebooks. Nothing here waits for a model."""
 
 import asyncio
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
 from workbench.catalog.chats import Chats
@@ -16,8 +16,9 @@ class Conversations:
     Every method that takes an id raises NotFoundError where nothing has it.
     """
 
-    def __init__(self, chats: Chats) -> None:
+    def __init__(self, chats: Chats, check_free: Callable[[int], None]) -> None:
         self._chats = chats
+        self._check_free = check_free
 
     async def find(self, search: str = "") -> list[ConversationView]:
         """Conversations with `search` in title or text, the latest first."""
@@ -55,12 +56,24 @@ class Conversations:
 
         Raises:
             BadRequestError: nothing would be left of it.
+            ConflictError: its conversation is being answered.
         """
+        await self._check_message(message_id)
         await asyncio.to_thread(self._chats.edit_message, message_id, content)
 
     async def choose(self, message_id: int, version: int) -> None:
-        """Let another version of an answer be the one that counts, from 0."""
+        """Let another version of an answer be the one that counts, from 0.
+
+        Raises:
+            ConflictError: the conversation is being answered.
+        """
+        await self._check_message(message_id)
         await asyncio.to_thread(self._chats.choose_version, message_id, version)
+
+    async def _check_message(self, message_id: int) -> None:
+        """Refuse a change beneath an answer, which may be the continuation of what would change."""
+        message = await asyncio.to_thread(self._chats.message, message_id)
+        self._check_free(message.conversation_id)
 
     async def branch(self, message_id: int) -> int:
         """Copy the conversation up to and with a turn; returns the copy's id."""

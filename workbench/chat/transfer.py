@@ -1,5 +1,6 @@
 """Conversations as files: JSON with everything, and Markdown to read, which can be imported as well."""
 
+import dataclasses
 import json
 import re
 from collections.abc import Sequence
@@ -8,10 +9,15 @@ from typing import Any, Literal
 from pydantic import BaseModel, Field, ValidationError
 
 from workbench.catalog.tables import Conversation, Figures, Message
+from workbench.engine.spec import SamplingOptions
 from workbench.errors import BadRequestError
 
 Format = Literal["json", "markdown"]
-MAX_IMPORT_CHARACTERS = 50_000_000
+MAX_IMPORT_CHARACTERS = 20_000_000
+MAX_IMPORT_TURNS = 10_000
+"""Turns and versions. They are stored at once, which holds up whoever stores an answer meanwhile."""
+MOST = 2**53
+"""No figure is larger."""
 TITLE_CHARACTERS = 200
 
 _MARK = re.compile(r"^<!-- workbench: (system|user|assistant)(?: (.*?))? -->$", re.MULTILINE)
@@ -33,6 +39,8 @@ class Turn(Figures):
 
     def message(self) -> Message:
         values = self.model_dump(exclude={"versions"}, exclude_none=True)
+        if any(isinstance(value, int | float) and abs(value) > MOST for value in values.values()):
+            raise BadRequestError("The file has figures that no answer can have.")
         message = Message(**values)
         if self.role == "assistant" and self.version < len(self.versions):
             message.versions = [turn.message().as_version() for turn in self.versions]
@@ -103,15 +111,18 @@ def from_text(text: str) -> tuple[Conversation, list[Message]]:
         raise BadRequestError(
             f"The file has {len(text):,} characters; {MAX_IMPORT_CHARACTERS:,} can be read."
         )
+    text = text.replace("\r\n", "\n")
     file = _from_json(text) if text.lstrip()[:1] in ("{", "[") else _from_markdown(text)
     system = file.system or next((turn.content for turn in file.messages if turn.role == "system"), "")
     turns = [turn.message() for turn in file.messages if turn.role != "system"]
+    if (count := sum(1 + len(turn.versions) for turn in turns)) > MAX_IMPORT_TURNS:
+        raise BadRequestError(f"The file has {count:,} turns, and {MAX_IMPORT_TURNS:,} can be imported.")
     if not turns:
         raise BadRequestError("The file has no messages. Choose one that was exported from here.")
     model = file.model or next((turn.model for turn in reversed(turns) if turn.model), "")
     first = next((turn.content for turn in turns if turn.role == "user"), "Imported")
     title = (file.title or " ".join(first.split()))[:TITLE_CHARACTERS]
-    conversation = Conversation(title=title, model=model, system=system, options=file.options)
+    conversation = Conversation(title=title, model=model, system=system, options=_known(file.options))
     if file.created_at is not None:
         conversation.created_at = file.created_at
     return conversation, turns
@@ -119,7 +130,7 @@ def from_text(text: str) -> tuple[Conversation, list[Message]]:
 
 def _from_json(text: str) -> File:
     try:
-        data = json.loads(text)
+        data = json.loads(text, parse_constant=_refuse_constant)
         return File.model_validate({"messages": data} if isinstance(data, list) else data)
     except ValidationError as error:
         first = error.errors()[0]
@@ -127,6 +138,20 @@ def _from_json(text: str) -> File:
         raise BadRequestError(f"The file is no conversation: {place}: {first['msg']}.") from error
     except (ValueError, RecursionError) as error:
         raise BadRequestError(f"The file is no valid JSON: {error}.") from error
+
+
+def _refuse_constant(name: str) -> None:
+    raise ValueError(f"{name} is no number")
+
+
+def _known(options: dict[str, Any]) -> dict[str, Any]:
+    """Those sampling options that this Workbench knows."""
+    names = {field.name for field in dataclasses.fields(SamplingOptions)} - {"stop"}
+    known = {name: value for name, value in options.items() if name in names and value is not None}
+    if not all(isinstance(value, int | float) for value in known.values()):
+        raise BadRequestError("The file's sampling options are no numbers.")
+    SamplingOptions(**known).check()
+    return known
 
 
 def _from_markdown(text: str) -> File:

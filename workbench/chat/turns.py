@@ -48,47 +48,53 @@ class Turns:
     ) -> AsyncIterator[ChatEvent]:
         """See `Workbench.chat`."""
         arrival = Arrival()
-        spec = await self._admitted(model, options, conversation_id, text)
-        conversation, before = await asyncio.to_thread(
-            self._take_turn, conversation_id, text, model, system, options
-        )
-        prompt = question_prompt(conversation.system, before, text)
-        keep = self._catalog.chats.append_message
-        async for event in self._answered(arrival, spec, prompt, options, conversation.id, keep):
-            yield event
+        with self._answering.claim(conversation_id):
+            spec = await self._admitted(model, options, text)
+            conversation, before = await asyncio.to_thread(
+                self._take_turn, conversation_id, text, model, system, options
+            )
+            prompt = question_prompt(conversation.system, before, text)
+            keep = self._catalog.chats.append_message
+            async for event in self._answered(arrival, spec, prompt, options, conversation.id, keep):
+                yield event
 
     async def regenerate(
-        self, conversation_id: int, model: str, options: SamplingOptions
+        self, conversation_id: int, model: str, system: str | None, options: SamplingOptions
     ) -> AsyncIterator[ChatEvent]:
         """See `Workbench.regenerate`."""
         arrival = Arrival()
-        conversation, turns = await asyncio.to_thread(self._conversation, conversation_id)
-        spec = await self._admitted(model or conversation.model, options, conversation_id)
-        last = turns[-1] if turns else None
-        question = _last_question(turns)
-        keep: Keep = self._catalog.chats.append_message
-        if last is not None and last.role == "assistant":
-            keep = partial(self._catalog.chats.add_version, last.id)
-        prompt = question_prompt(conversation.system, turns[: question.position], question.content)
-        async for event in self._answered(arrival, spec, prompt, options, conversation_id, keep):
-            yield event
+        with self._answering.claim(conversation_id):
+            conversation, turns = await asyncio.to_thread(self._conversation, conversation_id)
+            question = _last_question(turns)
+            spec = await self._admitted(model or conversation.model, options)
+            if system is not None and system != conversation.system:
+                conversation = await asyncio.to_thread(
+                    partial(self._catalog.chats.update_conversation, conversation_id, system=system)
+                )
+            keep: Keep = self._catalog.chats.append_message
+            if turns[-1].role == "assistant":
+                keep = partial(self._catalog.chats.add_version, turns[-1].id)
+            prompt = question_prompt(conversation.system, turns[: question.position], question.content)
+            async for event in self._answered(arrival, spec, prompt, options, conversation_id, keep):
+                yield event
 
     async def continue_answer(
         self, conversation_id: int, options: SamplingOptions
     ) -> AsyncIterator[ChatEvent]:
         """See `Workbench.continue_answer`."""
         arrival = Arrival()
-        conversation, turns = await asyncio.to_thread(self._conversation, conversation_id)
-        last = turns[-1] if turns else None
-        if last is None or last.role != "assistant" or not last.content:
-            raise ConflictError("The conversation doesn't end with an answer that could be continued.")
-        spec = await self._admitted(last.model, options, conversation_id)
-        question = _last_question(turns)
-        before = turns[: question.position]
-        prompt = continuation_prompt(conversation.system, before, question.content, last.content)
-        keep = partial(self._catalog.chats.extend_message, last.id)
-        async for event in self._answered(arrival, spec, prompt, options, conversation_id, keep):
-            yield event
+        with self._answering.claim(conversation_id):
+            conversation, turns = await asyncio.to_thread(self._conversation, conversation_id)
+            last = turns[-1] if turns else None
+            if last is None or last.role != "assistant" or not last.content:
+                raise ConflictError("The conversation doesn't end with an answer that could be continued.")
+            spec = await self._admitted(last.model, options)
+            question = _last_question(turns)
+            before = turns[: question.position]
+            prompt = continuation_prompt(conversation.system, before, question.content, last.content)
+            keep = partial(self._catalog.chats.extend_message, last.id)
+            async for event in self._answered(arrival, spec, prompt, options, conversation_id, keep):
+                yield event
 
     async def compare(
         self,
@@ -99,40 +105,37 @@ class Turns:
         options: SamplingOptions,
     ) -> AsyncIterator[tuple[int, ChatEvent | WorkbenchError]]:
         """See `Workbench.compare`."""
-        arrival = Arrival()
         if not 2 <= len(set(models)) == len(models) <= MAX_COMPARED:
             raise BadRequestError(f"Pick two to {MAX_COMPARED} different models to compare.")
-        specs = [await self._admitted(model, options, conversation_id, text) for model in models]
-        conversation, before = await asyncio.to_thread(
-            self._take_turn, conversation_id, text, models[0], system, options
-        )
-        places = await asyncio.to_thread(self._keep_places, conversation.id, models)
-        prompt = question_prompt(conversation.system, before, text)
-        streams = [
-            self._answered(
-                arrival,
-                spec,
-                prompt,
-                options,
-                conversation.id,
-                partial(self._catalog.chats.set_version, places.id, number),
+        arrival = Arrival()
+        with self._answering.claim(conversation_id):
+            specs = [await self._admitted(model, options, text) for model in models]
+            conversation, before = await asyncio.to_thread(
+                self._take_turn, conversation_id, text, models[0], system, options
             )
-            for number, spec in enumerate(specs)
-        ]
-        async with aclosing(_side_by_side(streams)) as events:  # type: ignore[type-var]
-            async for event in events:
-                yield event
+            places = await asyncio.to_thread(self._keep_places, conversation.id, models)
+            prompt = question_prompt(conversation.system, before, text)
+            streams = [
+                self._answered(
+                    arrival,
+                    spec,
+                    prompt,
+                    options,
+                    conversation.id,
+                    partial(self._catalog.chats.set_version, places.id, number),
+                )
+                for number, spec in enumerate(specs)
+            ]
+            async with aclosing(_side_by_side(streams)) as events:  # type: ignore[type-var]
+                async for event in events:
+                    yield event
 
-    async def _admitted(
-        self, model: str, options: SamplingOptions, conversation_id: int | None, text: str | None = None
-    ) -> ModelSpec:
+    async def _admitted(self, model: str, options: SamplingOptions, text: str | None = None) -> ModelSpec:
         """The model's spec, once the request is known to be a sensible one."""
         try:
             options.check()
             if text is not None:
                 _check_text(text)
-            if conversation_id is not None:
-                self._answering.check_free(conversation_id)
             return await self._servable(model)
         except WorkbenchError as error:
             log.info("request refused", model=model, error=str(error))

@@ -4,15 +4,16 @@ Nothing is kept here between requests but the answers that run: the page holds t
 the database holds the rest, so a reload or a new server changes nothing.
 """
 
+import asyncio
 import time
-from collections.abc import AsyncGenerator, AsyncIterator, Callable
+from collections.abc import AsyncGenerator, AsyncIterator, Callable, Sequence
 from contextlib import aclosing
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
 from pydantic import BaseModel, Field
 
-from workbench.errors import BadRequestError, WorkbenchError
+from workbench.errors import BadRequestError, NotFoundError, WorkbenchError
 from workbench.service import Workbench
 from workbench.ui.actions import sentence
 from workbench.ui.answer import Answer, PacedEvents
@@ -36,10 +37,10 @@ class Ask(BaseModel):
     stream: str = Field(max_length=64)
     """The page's own name for the answer, by which it can be stopped."""
     conversation: int | None = None
-    text: str = ""
+    text: str = Field("", max_length=5_000_000)
     models: list[str] = Field(default=[], max_length=16)
     """One, or several to compare."""
-    system: str = ""
+    system: str = Field("", max_length=1_000_000)
     options: dict[str, str] = {}
     """Texts of the parameter fields."""
 
@@ -77,15 +78,14 @@ class ChatFlow:
 
     async def opened(self, wanted: str) -> dict[str, Any]:
         """A conversation for the page, a new one where there is none of that id."""
-        conversations = self.workbench.conversations
-        known = {view.id: view for view in await conversations.find()}
-        view = known.get(int(wanted)) if wanted.isdecimal() else None
-        if view is None:
+        try:
+            view = await self.workbench.conversations.get(int(wanted) if wanted.isdecimal() else 0)
+        except NotFoundError:
             return {"conversation": "", "turns": []}
-        turns = await self._turns(view.id)
+        turns = await asyncio.to_thread(_rendered, await self._turns(view.id))
         return {
             "conversation": str(view.id),
-            "turns": [(render.key(turn), render.turn(turn)) for turn in turns],
+            "turns": turns,
             "model": view.model,
             "system": view.system,
             "options": render.option_texts(view.options),
@@ -98,7 +98,7 @@ class ChatFlow:
     async def turn(self, conversation: int, message: int) -> list[tuple[str, str]]:
         """One turn anew."""
         turns = await self._turns(conversation)
-        return [(render.key(turn), render.turn(turn)) for turn in turns if turn.id == message]
+        return await asyncio.to_thread(_rendered, [turn for turn in turns if turn.id == message])
 
     async def _turns(self, conversation: int) -> list[MessageView]:
         messages = await self.workbench.conversations.messages(conversation)
@@ -137,7 +137,7 @@ class ChatFlow:
         failure: Exception | None = None
         try:
             yield {
-                "turns": [*running.unanswered, self._growing(running)],
+                "turns": [*running.unanswered, await self._growing(running)],
                 "conversation": str(conversation),
                 **({"list": await self.listed()} if created else {}),
             }
@@ -147,7 +147,7 @@ class ChatFlow:
                     for number, event in batch:
                         running.answers[number].add(event, self.clock())
                     began = self.clock()
-                    update: Update = {"turns": [self._growing(running)]}
+                    update: Update = {"turns": [await self._growing(running)]}
                     events.interval = max(events.PACE, (self.clock() - began) / RENDER_SHARE)
                     if untitled and batch:
                         update["list"], untitled = await self.listed(), False
@@ -176,13 +176,17 @@ class ChatFlow:
             (render.key(last), len(known) - 1) if last.role == "assistant" else ("answer", len(known))
         )
         if ask.do == "regenerate":
-            source = self.workbench.regenerate(conversation, model=ask.models[0], options=options)
+            source = self.workbench.regenerate(
+                conversation, model=ask.models[0], system=ask.system, options=options
+            )
             return Running(answers[:1], key, stays), _numbered(source)
         running = Running([Answer(last.model, self.clock())], key, stays, begun=last.content)
         return running, _numbered(self.workbench.continue_answer(conversation, options=options))
 
-    def _growing(self, running: Running) -> tuple[str, str]:
-        html = render.growing(running.answers, self.clock(), running.key, running.begun)
+    async def _growing(self, running: Running) -> tuple[str, str]:
+        html = await asyncio.to_thread(
+            render.growing, running.answers, self.clock(), running.key, running.begun
+        )
         return running.key, html
 
     async def _ended(
@@ -197,12 +201,13 @@ class ChatFlow:
         except Exception as error:  # the conversation was deleted meanwhile, or the database is gone
             why = why or sentence(error)
             return {"turns": [(running.key, render.failed(running.answers, running.key, why, running.begun))]}
-        if len(after) == running.known and running.unanswered:  # 1
+        new = after[running.known :]
+        if running.unanswered and all(turn.content != running.question for turn in new):  # 1
             models = [answer.model for answer in running.answers]
             refusal = render.refused(running.question, models, why or "Stopped before it began.")
             opened = {"conversation": ""} if created else {}
             return {"turns": refusal, "draft": running.question, "list": await self.listed(), **opened}
-        kept = [(render.key(turn), render.turn(turn)) for turn in after[running.known :]]
+        kept = await asyncio.to_thread(_rendered, new)
         gone = ["question"]
         if after[-1].role == "user" or (why and not after[-1].error):  # 2 or 3, and the answer does not tell
             note = why or "Stopped before the answer began."
@@ -211,6 +216,10 @@ class ChatFlow:
             gone.append("answer")
         draft = {"draft": running.question} if isinstance(failure, BadRequestError) else {}
         return {"turns": kept, "gone": gone, "list": await self.listed(), **draft}
+
+
+def _rendered(turns: Sequence[MessageView]) -> list[tuple[str, str]]:
+    return [(render.key(turn), render.turn(turn)) for turn in turns]
 
 
 async def _numbered(events: AsyncIterator[ChatEvent]) -> AsyncGenerator[Event]:

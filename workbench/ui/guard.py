@@ -24,8 +24,15 @@ POLICY = "; ".join(
 
 
 def _from_elsewhere(scope: Scope) -> bool:
-    """Whether a browser says that another site, or another port of this host, sends the request."""
-    return Headers(scope=scope).get("sec-fetch-site", "none") not in ("same-origin", "none")
+    """Whether a browser says that another site, or another port of this host, sends the request.
+
+    Over plain HTTP from another machine browsers don't say so in `Sec-Fetch-Site`; posts have an `Origin`.
+    """
+    headers = Headers(scope=scope)
+    if "sec-fetch-site" in headers:
+        return headers["sec-fetch-site"] not in ("same-origin", "none")
+    origin = headers.get("origin", "")
+    return bool(origin) and origin.partition("://")[2] != headers.get("host", "")
 
 
 class PageGuard:
@@ -48,7 +55,8 @@ class PageGuard:
         own = path.startswith(("/gradio_api/", "/chat/")) or path in ("/", *self._pages)
         if path in self._pages:
             scope = {**scope, "path": f"{root}/", "raw_path": f"{root}/".encode()}
-        if own and scope["method"] == "POST" and _from_elsewhere(scope):
+        streams = path == "/events" or path.startswith("/logs/")
+        if (streams or (own and scope["method"] == "POST")) and _from_elsewhere(scope):
             await PlainTextResponse("Requests from other sites are refused.", 403)(scope, receive, send)
             return
 

@@ -148,7 +148,7 @@ def _speaker(model: str) -> str:
 
 def _outcome(content: str, stats: AnswerStats | None, error: str) -> str:
     """What is below an answer: what went wrong, its figures."""
-    parts = [error_note(error)] if error else []
+    parts = [error_note(error, news=False)] if error else []
     if stats and stats.completion_tokens:
         parts.append(stats_line(stats, failed=bool(error)))
     elif not content and not error:
@@ -201,9 +201,10 @@ def _stats(parts: Iterable[str]) -> str:
     return f'<div class="stats" data-testid="stats">{" · ".join(parts)}</div>'
 
 
-def error_note(sentence: str) -> str:
-    """What went wrong, in place of an answer or below what there is of it."""
-    return f'<div class="error" role="alert" data-testid="error">{escape(sentence)}</div>'
+def error_note(sentence: str, news: bool = True) -> str:
+    """What went wrong, in place of an answer or below what there is of it; screen readers announce news."""
+    role = ' role="alert"' if news else ""
+    return f'<div class="error"{role} data-testid="error">{escape(sentence)}</div>'
 
 
 def conversation_list(conversations: Sequence[ConversationView], search: str = "") -> str:

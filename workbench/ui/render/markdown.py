@@ -6,6 +6,7 @@ to web pages, images are links, and formulas are built element by element.
 
 import html
 import re
+import threading
 from collections.abc import Sequence
 from functools import lru_cache
 from typing import Any
@@ -22,7 +23,9 @@ from pygments.lexers import get_lexer_by_name
 from pygments.util import ClassNotFound
 
 MAX_FORMULA_CHARACTERS = 2_000
-MAX_HIGHLIGHTED_CHARACTERS = 50_000
+MAX_HIGHLIGHTED_CHARACTERS = 20_000
+MAX_RENDERED_CHARACTERS = 200_000
+MAX_KEPT_CHARACTERS = 32_000
 FORMULA_ATTRIBUTES = {
     "columnalign",
     "columnspacing",
@@ -47,10 +50,9 @@ FORMULA_ATTRIBUTES = {
 
 Tokens = Sequence[Token]
 
-_THINKING = re.compile(
-    r"\s*(?:<think(?:ing)?>(?P<begun>.*?)(?:</think(?:ing)?>|\Z)|(?P<ended>(?:(?!<think).)*?)</think(?:ing)?>)",
-    re.DOTALL,
-)
+_THOUGHTS = ("think", "thinking")
+"""Tags that models put around what they think."""
+_LINK = re.compile(r"(https?://|mailto:)", re.IGNORECASE)
 _PLAIN_CODE = HtmlFormatter(nowrap=True)
 
 
@@ -66,28 +68,41 @@ def answer(text: str, growing: bool = False) -> str:
             f'<div class="written">{markdown(thought.strip())}</div></details>'
         )
     if said.strip():
-        body = _render(said) if growing else markdown(said)
+        body = _render(said) if growing and len(said) <= MAX_RENDERED_CHARACTERS else markdown(said)
         parts.append(f'<div class="written">{body}</div>')
     return "".join(parts)
 
 
 def split_thinking(text: str) -> tuple[str, bool, str]:
     """(thought, whether it is still going on, said). Some templates open the thought in the prompt."""
-    match = _THINKING.match(text)
-    if match is None:
-        return "", False, text
-    thought = match["begun"] if match["begun"] is not None else match["ended"]
-    return thought, not match[0].rstrip().endswith(">"), text[match.end() :]
+    body = text.lstrip()
+    for tag in _THOUGHTS:
+        opening, closing = f"<{tag}>", f"</{tag}>"
+        begun = body.startswith(opening)
+        end = body.find(closing)
+        if begun and end < 0:
+            return body.removeprefix(opening), True, ""
+        if begun or (end >= 0 and "<think" not in body[:end]):
+            return body[:end].removeprefix(opening), False, body[end + len(closing) :]
+    return "", False, text
 
 
-@lru_cache(maxsize=1024)
 def markdown(text: str) -> str:
-    """Markdown as HTML; kept for texts that are shown again and again."""
+    """Markdown as HTML; plain where it is very long. Any thread may call it."""
+    if len(text) > MAX_RENDERED_CHARACTERS:
+        return f'<pre class="plain" tabindex="0">{html.escape(text)}</pre>'
+    return _kept(text) if len(text) <= MAX_KEPT_CHARACTERS else _render(text)
+
+
+@lru_cache(maxsize=512)
+def _kept(text: str) -> str:
+    """For texts that are shown again and again."""
     return _render(text)
 
 
 def _render(text: str) -> str:
-    rendered: str = _MARKDOWN.render(text)
+    with _RENDERING:  # what finds links in a text keeps its place in itself
+        rendered: str = _MARKDOWN.render(text)
     return rendered
 
 
@@ -167,9 +182,11 @@ def _made() -> MarkdownIt:
     made = MarkdownIt("gfm-like", {"html": False, "linkify": True, "breaks": True})
     made.use(texmath_plugin, delimiters="brackets")
     made.use(dollarmath_plugin, allow_digits=False, allow_space=False, double_inline=True)
+    made.validateLink = lambda url: _LINK.match(url) is not None  # type: ignore[method-assign]
     for rule, render in RULES.items():
         made.add_render_rule(rule, render)
     return made
 
 
 _MARKDOWN = _made()
+_RENDERING = threading.Lock()

@@ -3,6 +3,7 @@
 workbench.chat = (() => {
   const { BASE, element, say } = workbench;
   const byId = (id) => document.getElementById(id);
+  const MOST_BYTES = 80e6; // of a file to import; the server counts more exactly
   const NEAR_END = 80; // px from the end within which the thread follows what is written
 
   let server = null; // the component's functions on the server
@@ -64,7 +65,7 @@ workbench.chat = (() => {
       const fresh = document.createElement("template");
       fresh.innerHTML = html;
       const old = turnOf(key);
-      if (old) old.replaceWith(keepingOpen(old, fresh.content));
+      if (old) workbench.become(old, fresh.content.firstElementChild);
       else thread().append(fresh.content);
     }
     if (update.list !== undefined) {
@@ -82,15 +83,6 @@ workbench.chat = (() => {
     if (update.turns && follows) toEnd();
   }
 
-  /* A thought that was unfolded by the person stays so while the answer grows. */
-  function keepingOpen(old, fresh) {
-    const before = old.querySelectorAll("details");
-    fresh.querySelectorAll("details").forEach((details, index) => {
-      if (before[index]) details.open = before[index].open;
-    });
-    return fresh;
-  }
-
   function toEnd() {
     const chat = byId("chat");
     chat.scrollTop = chat.scrollHeight;
@@ -106,7 +98,7 @@ workbench.chat = (() => {
     const turn = ++opening;
     leave();
     const reply = await act({ do: "open_conversation", conversation: id });
-    if (turn !== opening || !reply) return;
+    if (turn !== opening || !reply) return false;
     thread().replaceChildren();
     follows = true;
     const { model, ...update } = reply.show;
@@ -116,6 +108,7 @@ workbench.chat = (() => {
     toEnd();
     workbench.closeDrawers(true);
     if (!first) byId("message").focus();
+    return true;
   }
 
   function setConversation(id) {
@@ -163,15 +156,24 @@ workbench.chat = (() => {
         body: JSON.stringify(asked),
         signal: mine.leaving.signal,
       });
-      if (!response.ok) throw new Error(`status ${response.status}`);
+      if (!response.ok) throw Object.assign(new Error("refused"), { status: response.status });
       for await (const update of lines(response.body)) if (running === mine) show(update);
     } catch (error) {
-      if (running === mine) {
-        if (!byId("message").value) byId("message").value = what.text ?? "";
-        say("The connection broke off. What was written is kept; reload the page to see it.", true);
-      }
+      if (running === mine) broken(what, error.status);
     }
     if (running === mine) ended();
+  }
+
+  /* No answer, or no more of it: what of it is kept only the server knows. */
+  function broken(what, status) {
+    if (conversation && !status) {
+      say("The connection broke off. What was written is kept.", true);
+      setTimeout(() => running || open(conversation), 1500);
+      return;
+    }
+    if (!byId("message").value) byId("message").value = what.text ?? "";
+    fit();
+    say(status ? `Workbench did not take the message (status ${status}).` : "Workbench can't be reached.", true);
   }
 
   async function* lines(stream) {
@@ -219,8 +221,7 @@ workbench.chat = (() => {
 
   async function branch(article, button) {
     const reply = await act({ do: "branch", message: article.dataset.message }, button);
-    if (reply) await open(reply.open);
-    return Boolean(reply);
+    return Boolean(reply) && open(reply.open);
   }
 
   async function copy(text, button) {
@@ -290,7 +291,8 @@ workbench.chat = (() => {
     const opener = target.closest("[data-open]");
     if (opener && !(event.ctrlKey || event.metaKey || event.shiftKey)) {
       event.preventDefault();
-      open(opener.dataset.open);
+      if (running && opener.dataset.open === conversation) workbench.closeDrawers(true);
+      else open(opener.dataset.open);
     }
     if (!button) return;
     const article = button.closest(".turn");
@@ -353,6 +355,7 @@ workbench.chat = (() => {
     const [file] = target.files;
     target.value = "";
     if (!file) return;
+    if (file.size > MOST_BYTES) return say("The file is larger than 80 MB, too large for a conversation.", true);
     const reply = await act({ do: "import_conversation", text: await file.text() });
     if (reply) await open(reply.open);
   }
@@ -514,7 +517,7 @@ workbench.chat = (() => {
     const control = event.ctrlKey || event.metaKey;
     if (control && event.key.toLowerCase() === "k") openMenu();
     else if (event.altKey && event.code === "KeyN") newChat();
-    else if (event.key === "Escape" && running) stop();
+    else if (event.key === "Escape" && running && event.target.type !== "search") stop();
     else return;
     event.preventDefault();
   });

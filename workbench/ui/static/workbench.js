@@ -61,7 +61,7 @@ window.workbench = (() => {
     if (narrow.matches) body().dataset.drawer = open;
     else body().classList.toggle(`hide-${id}`);
     const visible = document.getElementById(id).checkVisibility();
-    document.querySelector(`[data-drawer="${id}"]`).setAttribute("aria-expanded", visible);
+    document.querySelector(`button[data-drawer="${id}"]`).setAttribute("aria-expanded", visible);
   }
 
   function closeDrawers(onlyNarrow) {
@@ -137,16 +137,27 @@ window.workbench = (() => {
         present.replaceWith(child);
       } else if (child.nodeType === Node.TEXT_NODE) {
         if (present.data !== child.data) present.data = child.data;
-      } else {
-        for (const { name } of [...present.attributes]) if (!child.hasAttribute(name)) present.removeAttribute(name);
-        for (const { name, value } of child.attributes) {
-          if (present.getAttribute(name) !== value) present.setAttribute(name, value);
-        }
-        morph(present, child);
-      }
+      } else if (child.nodeType === Node.ELEMENT_NODE) become(present, child);
     });
     olds.slice(news.length).forEach((node) => node.remove());
   }
+
+  const unfolded = new WeakSet(); // <details> that the person opened or closed
+
+  /* Make an element like `fresh`, attributes and children. */
+  function become(old, fresh) {
+    const left = (name) => name === "open" && unfolded.has(old);
+    for (const { name } of [...old.attributes]) if (!fresh.hasAttribute(name) && !left(name)) old.removeAttribute(name);
+    for (const { name, value } of fresh.attributes) {
+      if (old.getAttribute(name) !== value && !left(name)) old.setAttribute(name, value);
+    }
+    morph(old, fresh);
+  }
+
+  addEventListener("click", ({ target }) => {
+    const details = target.closest("summary")?.parentElement;
+    if (details) unfolded.add(details);
+  });
 
   function showFrame(next) {
     if (serverName && serverName !== next.server) return location.reload(); // a new server starts afresh
@@ -332,6 +343,6 @@ window.workbench = (() => {
   else start();
 
   return {
-    BASE, panel, region, view, choose, act, request, element, morph, say, closeDrawers, go, wanted, opened, topbar, themeButton,
+    BASE, panel, region, view, choose, act, request, element, morph, become, say, closeDrawers, go, wanted, opened, topbar, themeButton,
   };
 })();
