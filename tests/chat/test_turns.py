@@ -53,6 +53,7 @@ async def test_nothing_changes_beneath_an_answer(workbench):
         ):
             with pytest.raises(ConflictError, match="being answered already"):
                 await change
+    await workbench._answering.finish()
     await workbench.conversations.edit(question.id, "other")
 
 

@@ -65,7 +65,8 @@ class SamplingOptions:
         """Raise BadRequestError for a value out of range, before anything is loaded for it."""
         for name, (allowed, holds) in _RANGES.items():
             value = getattr(self, name)
-            if value is not None and not (math.isfinite(value) and holds(value)):
+            finite = isinstance(value, int | None) or math.isfinite(value)
+            if value is not None and not (finite and holds(value)):
                 raise BadRequestError(f"{name} is {value}, but must be {allowed}.")
 
 
