@@ -55,8 +55,11 @@ class Turns:
             )
             prompt = question_prompt(conversation.system, before, text)
             keep = self._catalog.chats.append_message
-            async for event in self._answered(arrival, spec, prompt, options, conversation.id, keep):
-                yield event
+            async with aclosing(
+                self._answered(arrival, spec, prompt, options, conversation.id, keep)
+            ) as events:  # type: ignore[type-var]
+                async for event in events:
+                    yield event
 
     async def regenerate(
         self, conversation_id: int, model: str, system: str | None, options: SamplingOptions
@@ -75,8 +78,11 @@ class Turns:
             if turns[-1].role == "assistant":
                 keep = partial(self._catalog.chats.add_version, turns[-1].id)
             prompt = question_prompt(conversation.system, turns[: question.position], question.content)
-            async for event in self._answered(arrival, spec, prompt, options, conversation_id, keep):
-                yield event
+            async with aclosing(
+                self._answered(arrival, spec, prompt, options, conversation_id, keep)
+            ) as events:  # type: ignore[type-var]
+                async for event in events:
+                    yield event
 
     async def continue_answer(
         self, conversation_id: int, options: SamplingOptions
@@ -93,8 +99,11 @@ class Turns:
             before = turns[: question.position]
             prompt = continuation_prompt(conversation.system, before, question.content, last.content)
             keep = partial(self._catalog.chats.extend_message, last.id)
-            async for event in self._answered(arrival, spec, prompt, options, conversation_id, keep):
-                yield event
+            async with aclosing(
+                self._answered(arrival, spec, prompt, options, conversation_id, keep)
+            ) as events:  # type: ignore[type-var]
+                async for event in events:
+                    yield event
 
     async def compare(
         self,
