@@ -151,3 +151,13 @@ async def test_a_stopped_answer_is_kept_and_leaves_nothing_in_flight(workbench):
 
 def worker_in_flight(workbench, model):
     return workbench.model(model).in_flight
+
+
+async def test_a_story_is_another_one_after_each_load(workbench):
+    stories = []
+    for _ in range(2):
+        stories.append(
+            (await ask(workbench, "storyteller", "Tell me a story", options=SamplingOptions())).text
+        )
+        await workbench.unload("storyteller")
+    assert stories[0] != stories[1]

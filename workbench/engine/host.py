@@ -110,6 +110,7 @@ class EngineHost:
             LoadCancelledError: `cancel` was called meanwhile.
             Exception: whatever vLLM raises for a model that it can't load.
         """
+        import torch
         from vllm.v1.engine.utils import EngineZmqAddresses
 
         from workbench.engine.core import WarmEngineCore
@@ -135,6 +136,7 @@ class EngineHost:
         finally:
             current_watch.reset(tokens[0])
             current_packing.reset(tokens[1])
+        torch.seed()  # vLLM begins with the same numbers at each load: the first story would never change
         mapped = preparation is not None and preparation.mapped
         packing.reversible = mapped
         # What was packed in the load takes memory that can't be given up.

@@ -62,7 +62,8 @@ class ChatActions:
 
     async def delete(self, request: Request) -> Reply:
         if "confirmed" not in request:
-            return ask("Delete this conversation? It can't be brought back.", "Delete")
+            title = (await self._conversations.get(int(request["conversation"]))).title
+            return ask(f"Delete “{title}”? It can't be brought back.", "Delete")
         await self._conversations.delete(int(request["conversation"]))
         return done("The conversation is deleted.")
 
@@ -110,7 +111,8 @@ class ChatActions:
             if (value := getattr(options, parameter.name)) is not None
         }
         await self._conversations.save_preset(request["name"], request.get("system", ""), given)
-        return done(f"The preset “{request['name'].strip()}” is saved.") | await self.list_presets(request)
+        name = request["name"].strip()
+        return done(f"The preset “{name}” is saved.") | await self.list_presets(request) | {"saved": name}
 
     async def delete_preset(self, request: Request) -> Reply:
         if "confirmed" not in request:

@@ -5,9 +5,18 @@ from typing import Any
 
 from workbench.ui import figures
 from workbench.ui.render.parts import RESIDENCY_LABELS, SERVABLE
-from workbench.values import ModelView
+from workbench.values import ModelView, Residency
 
 NOT_HERE = ("hub", "downloading", "broken")
+
+TOOLS: Mapping[Residency, tuple[tuple[str, str], ...]] = {
+    "disk": (("load", "Load"),),
+    "asleep": (("load", "Wake"), ("unload", "Unload")),
+    "device": (("unload", "Unload"),),
+    "hub": (("download", "Download"),),
+    "downloading": (("cancel", "Cancel"),),
+}
+"""What can be done with a model from the menu: the action and its label."""
 
 
 def models(views: Iterable[ModelView], estimates: Mapping[str, float]) -> list[dict[str, Any]]:
@@ -20,8 +29,13 @@ def models(views: Iterable[ModelView], estimates: Mapping[str, float]) -> list[d
 
 
 def _model(model: ModelView, estimate_s: float | None) -> dict[str, Any]:
-    facts = [figures.size(model.weight_bytes)] if model.weight_bytes else []
-    if model.context_length:
+    if model.residency == "downloading" and model.download_total_bytes:
+        facts = [figures.size_of(model.download_done_bytes, model.download_total_bytes)]
+    elif model.residency == "hub":
+        facts = [part for part in (model.description, figures.size(model.weight_bytes)) if part != "0 B"]
+    else:
+        facts = [figures.size(model.weight_bytes)] if model.weight_bytes else []
+    if model.context_length and model.residency not in NOT_HERE:
         facts.append(f"{figures.context(model.context_length)} context")
     if estimate_s is not None:
         facts.append(f"switch takes about {figures.seconds(estimate_s)}")
@@ -32,8 +46,7 @@ def _model(model: ModelView, estimate_s: float | None) -> dict[str, Any]:
         "facts": " · ".join(facts),
         "note": _note(model),
         "servable": model.residency in SERVABLE,
-        "loads": model.residency in ("disk", "asleep"),
-        "leaves": model.residency in ("device", "asleep"),
+        "tools": TOOLS.get(model.residency, ()),
     }
 
 

@@ -23,8 +23,8 @@ from workbench.values import (
 def status(pool: PoolSnapshot) -> str:
     """The pool in a few words, for the top bar."""
     serving = [runner.model for runner in pool.runners if runner.state == "serving"]
-    starting = [worker for worker in pool.workers if worker.state == "starting"]
-    if starting or not pool.warm:
+    starting = any(worker.state == "starting" for worker in pool.workers)
+    if not pool.warm or (starting and not serving):
         return f'<span class="badge badge-loading">{_warm_count(pool)}</span>'
     if serving:
         return f'<span class="badge badge-device">Serving {escape(", ".join(serving))}</span>'

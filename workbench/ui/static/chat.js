@@ -10,6 +10,7 @@ workbench.chat = (() => {
   let conversation = ""; // id of the open one, "" for a new one
   let models = []; // as render/picker.py makes them
   let picked = []; // names; more than one to compare
+  let pickedBefore = []; // what Escape goes back to
   let running = null; // the answer that is being written: its name and how to leave it
   let opening = 0; // counts, so that of two conversations that are opened the later one shows
   let follows = true; // whether the thread stays at its end
@@ -38,6 +39,7 @@ workbench.chat = (() => {
       if (!byId("compare").checked) picked = picked.slice(0, 1);
       showModels();
     });
+    byId("models-dialog").addEventListener("cancel", () => pick(pickedBefore));
     byId("models-dialog").addEventListener("close", () => {
       byId("model").setAttribute("aria-expanded", "false");
       showPicked();
@@ -98,6 +100,7 @@ workbench.chat = (() => {
     const turn = ++opening;
     leave();
     const reply = await act({ do: "open_conversation", conversation: id });
+    if (!reply && first && turn === opening) setTimeout(() => open(id, true), 2000); // the server is down
     if (turn !== opening || !reply) return false;
     thread().replaceChildren();
     follows = true;
@@ -125,7 +128,8 @@ workbench.chat = (() => {
 
   function send() {
     const text = byId("message").value;
-    if (running || !text.trim()) return;
+    if (!text.trim()) return;
+    if (running) return say("An answer is being written. Wait for its end, or stop it with Esc.");
     byId("message").value = "";
     fit();
     follows = true;
@@ -149,6 +153,7 @@ workbench.chat = (() => {
       system: byId("system-prompt").value,
       options: parameters(),
     };
+    let begun = false;
     try {
       const response = await fetch(new URL("chat/answer", BASE), {
         method: "POST",
@@ -157,20 +162,17 @@ workbench.chat = (() => {
         signal: mine.leaving.signal,
       });
       if (!response.ok) throw Object.assign(new Error("refused"), { status: response.status });
+      begun = true;
       for await (const update of lines(response.body)) if (running === mine) show(update);
     } catch (error) {
-      if (running === mine) broken(what, error.status);
+      if (running === mine) broken(what, begun, error.status);
     }
     if (running === mine) ended();
   }
 
   /* No answer, or no more of it: what of it is kept only the server knows. */
-  function broken(what, status) {
-    if (conversation && !status) {
-      say("The connection broke off. What was written is kept.", true);
-      setTimeout(() => running || open(conversation), 1500);
-      return;
-    }
+  function broken(what, begun, status) {
+    if (begun) return say("The connection broke off. What was written is kept.", true);
     if (!byId("message").value) byId("message").value = what.text ?? "";
     fit();
     say(status ? `Workbench did not take the message (status ${status}).` : "Workbench can't be reached.", true);
@@ -240,7 +242,7 @@ workbench.chat = (() => {
     if (article.querySelector(".editing")) return;
     const isQuestion = article.classList.contains("question");
     const isLast = ![...thread().querySelectorAll(".question")].some((other) => article.compareDocumentPosition(other) & 4);
-    const box = element("textarea", { value: article.dataset.text, className: "edit-box", ariaLabel: "Edit the message" });
+    const box = element("textarea", { value: article.dataset.text, className: "edit-box", ariaLabel: "Edit the message", title: "Ctrl+Enter saves, Esc leaves it as it was" });
     const form = element("form", { className: "editing" }, box);
     const tools = element("div", { className: "choices" });
     tools.append(element("button", { type: "button", textContent: "Cancel", value: "cancel" }));
@@ -262,7 +264,12 @@ workbench.chat = (() => {
       return Boolean(reply);
     };
     form.querySelector("[value=cancel]").addEventListener("click", close);
-    form.addEventListener("keydown", (event) => event.key === "Escape" && (event.stopPropagation(), close()));
+    form.addEventListener("keydown", (event) => {
+      if (event.key === "Escape") close();
+      else if (event.key === "Enter" && (event.ctrlKey || event.metaKey)) form.requestSubmit(tools.lastChild);
+      else return;
+      event.stopPropagation();
+    });
     form.addEventListener("submit", async (event) => {
       event.preventDefault();
       const answers = event.submitter?.value === "answer";
@@ -313,7 +320,10 @@ workbench.chat = (() => {
     "compare-done": () => byId("models-dialog").close(),
   };
 
-  const newChat = () => open("");
+  function newChat() {
+    pick(picked.slice(0, 1));
+    open("");
+  }
 
   // --- Conversations --------------------------------------------------------------------------------------
 
@@ -401,6 +411,7 @@ workbench.chat = (() => {
 
   function openMenu() {
     const dialog = byId("models-dialog");
+    pickedBefore = picked;
     byId("model-search").value = "";
     byId("compare").checked = picked.length > 1;
     showModels();
@@ -436,15 +447,14 @@ workbench.chat = (() => {
       element("span", { className: "tick-mark", textContent: compares ? (isPicked ? "☑" : "☐") : isPicked ? "✓" : "", ariaHidden: "true" }),
       element("span", { className: "name", textContent: model.name }),
       badge(model),
-      element("span", { className: "facts", textContent: model.servable ? model.facts : model.note }),
+      element("span", { className: "facts", textContent: model.facts || model.note }),
     );
     row.append(choose);
-    const tool = model.residency === "device" || model.residency === "asleep" ? ["unload", "Unload"] : model.loads ? ["load", "Load"] : null;
-    if (tool) {
-      const button = element("button", { type: "button", className: "model-tool", textContent: tool[1] });
-      button.dataset.modelDo = tool[0];
+    for (const [todo, label] of model.tools) {
+      const button = element("button", { type: "button", className: "model-tool", textContent: label });
+      button.dataset.modelDo = todo;
       button.dataset.model = model.name;
-      button.setAttribute("aria-label", `${tool[1]} ${model.name}`);
+      button.setAttribute("aria-label", `${label} ${model.name}`);
       row.append(button);
     }
     return row;
@@ -502,7 +512,10 @@ workbench.chat = (() => {
 
   async function savePreset(button) {
     const reply = await act({ do: "save_preset", system: byId("system-prompt").value, ...parameters() }, button);
-    if (reply) show(reply.show);
+    if (!reply) return;
+    show(reply.show);
+    byId("preset").value = reply.saved;
+    byId("delete-preset").hidden = false;
   }
 
   async function deletePreset(button) {
