@@ -43,7 +43,7 @@ async def open_pages(url: str, pages: Sequence[str]) -> AsyncIterator[Seen]:
     try:
         yield seen
     finally:
-        out, _ = await process.communicate()
+        out, _ = await process.communicate(b"")  # the end of its input
     for name, value in json.loads(out).items():
         setattr(seen, name, value)
 

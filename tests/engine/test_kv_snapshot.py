@@ -1,6 +1,8 @@
 """The KV cache as we tell it, beside what the engine itself counts at the same step. One engine, in here."""
 
+import contextlib
 import os
+import sys
 import time
 from collections import Counter
 from collections.abc import Iterator, Sequence
@@ -41,11 +43,26 @@ def core() -> Iterator[WatchedEngineCore]:
         distributed_executor_backend=WarmExecutor,
     )
     cores = os.sched_getaffinity(0)
-    made = WatchedEngineCore(arguments.create_engine_config(), WarmExecutor, log_stats=True)
+    with without_numba():
+        made = WatchedEngineCore(arguments.create_engine_config(), WarmExecutor, log_stats=True)
     os.sched_setaffinity(0, cores)  # vLLM binds this thread, and processes of later tests would inherit that
     yield made
     made.shutdown()
     cleanup_dist_env_and_memory()
+
+
+@contextlib.contextmanager
+def without_numba() -> Iterator[None]:
+    """As before numba is imported: vLLM, which asks every object of every module, trips over its own."""
+    hidden = {
+        name: module for name, module in sys.modules.items() if name.split(".")[0] in ("numba", "llvmlite")
+    }
+    for name in hidden:
+        del sys.modules[name]
+    try:
+        yield
+    finally:
+        sys.modules.update(hidden)
 
 
 class Meter:

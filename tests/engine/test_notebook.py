@@ -19,7 +19,7 @@ await wb.start()
 print([model.name for model in wb.models][:3])
 """,
     """
-from workbench.service import Token
+from workbench.values import Token
 answer = ""
 async for event in wb.chat("adder", "38 + 47"):
     if isinstance(event, Token):
