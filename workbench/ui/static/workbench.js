@@ -42,7 +42,7 @@ window.workbench = (() => {
     const link = event.target.closest("a[href]");
     const drawer = event.target.closest(".drawer-button");
     if (drawer) toggleDrawer(drawer.dataset.drawer);
-    else if (!event.target.closest(".drawer") && event.target.id !== "theme-button") closeDrawers(true);
+    else if (!event.target.closest(".drawer, dialog") && event.target.id !== "theme-button") closeDrawers(true);
     if (!link || link.target || opensTab(event)) return;
     if (link.closest("#chat") || link.dataset.open !== undefined || link.hasAttribute("download")) return;
     const url = new URL(link.href);
