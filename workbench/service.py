@@ -2,7 +2,7 @@
 
 import asyncio
 import contextlib
-from collections.abc import AsyncIterator, Mapping, Sequence
+from collections.abc import AsyncGenerator, AsyncIterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Self, TypeVar
 
@@ -246,7 +246,7 @@ class Workbench:
         conversation_id: int | None = None,
         system: str | None = None,
         options: SamplingOptions | None = None,
-    ) -> AsyncIterator[ChatEvent]:
+    ) -> AsyncGenerator[ChatEvent]:
         """Send a message and stream what happens: progress of a switch, tokens, the end.
 
         Closing the iterator aborts the request in the engine; the partial answer is kept.
@@ -273,7 +273,7 @@ class Workbench:
         model: str = "",
         system: str | None = None,
         options: SamplingOptions | None = None,
-    ) -> AsyncIterator[ChatEvent]:
+    ) -> AsyncGenerator[ChatEvent]:
         """Answer the last question once more, perhaps by another model; the earlier answer stays a version.
 
         Streams and raises as `chat`. ConflictError: the conversation has no question.
@@ -284,7 +284,7 @@ class Workbench:
 
     def continue_answer(
         self, conversation_id: int, *, options: SamplingOptions | None = None
-    ) -> AsyncIterator[ChatEvent]:
+    ) -> AsyncGenerator[ChatEvent]:
         """Let the model go on with its last answer; tokens are those that are new.
 
         Streams and raises as `chat`. ConflictError: the conversation doesn't end with an answer.
@@ -299,7 +299,7 @@ class Workbench:
         conversation_id: int | None = None,
         system: str | None = None,
         options: SamplingOptions | None = None,
-    ) -> AsyncIterator[tuple[int, ChatEvent | WorkbenchError]]:
+    ) -> AsyncGenerator[tuple[int, ChatEvent | WorkbenchError]]:
         """Send a message to several models, together where they fit, else one after the other.
 
         The answers are kept as versions of one; that of the first model counts until another is chosen.

@@ -137,6 +137,13 @@ def test_requests_of_other_sites_are_refused(chat: Page, server: Server):
     headers = {"sec-fetch-site": "cross-site", "content-type": "text/plain"}
     response = chat.request.post(f"{server.url}/gradio_api/component_server", data="{}", headers=headers)
     assert response.status == 403
+    plain_http = {"origin": "http://elsewhere", "content-type": "application/json"}
+    assert chat.request.post(f"{server.url}/chat/answer", data="{}", headers=plain_http).status == 403
+    own = {"origin": server.url, "content-type": "application/json"}
+    assert chat.request.post(f"{server.url}/chat/answer", data="{}", headers=own).status == 422
+    for stream in ("events", "logs/w1"):
+        elsewhere = {"sec-fetch-site": "cross-site"}
+        assert chat.request.get(f"{server.url}/{stream}", headers=elsewhere).status == 403
     policy = chat.request.get(server.url).headers["content-security-policy"]
     assert "default-src 'self'" in policy
 

@@ -4,7 +4,7 @@ import asyncio
 import time
 import uuid
 from collections import Counter
-from collections.abc import AsyncIterator, Callable, Iterator
+from collections.abc import AsyncGenerator, Callable, Iterator
 from contextlib import aclosing, contextmanager
 from dataclasses import dataclass, field
 
@@ -179,7 +179,7 @@ class Answering:
         conversation_id: int,
         answer: Answer,
         keep: Keep,
-    ) -> AsyncIterator[Progress | Token]:
+    ) -> AsyncGenerator[Progress | Token]:
         """Stream the answer to `prompt` into `answer`, which is kept however the stream ends.
 
         Args:
@@ -206,7 +206,7 @@ class Answering:
                 stream = answer.lease.client.generate(
                     prompt.messages, options, request_id, go_on=prompt.go_on
                 )
-                async with aclosing(stream):  # type: ignore[type-var]
+                async with aclosing(stream):
                     async for chunk in stream:
                         answer.add(chunk)
                         live.grown(chunk.token_count)

@@ -6,7 +6,7 @@ the engine; the partial answer is kept. A refusal leaves the conversation as it 
 
 import asyncio
 import dataclasses
-from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from collections.abc import AsyncGenerator, Awaitable, Callable, Sequence
 from contextlib import aclosing
 from functools import partial
 
@@ -45,7 +45,7 @@ class Turns:
         conversation_id: int | None,
         system: str | None,
         options: SamplingOptions,
-    ) -> AsyncIterator[ChatEvent]:
+    ) -> AsyncGenerator[ChatEvent]:
         """See `Workbench.chat`."""
         arrival = Arrival()
         with self._answering.claim(conversation_id):
@@ -57,13 +57,13 @@ class Turns:
             keep = self._catalog.chats.append_message
             async with aclosing(
                 self._answered(arrival, spec, prompt, options, conversation.id, keep)
-            ) as events:  # type: ignore[type-var]
+            ) as events:
                 async for event in events:
                     yield event
 
     async def regenerate(
         self, conversation_id: int, model: str, system: str | None, options: SamplingOptions
-    ) -> AsyncIterator[ChatEvent]:
+    ) -> AsyncGenerator[ChatEvent]:
         """See `Workbench.regenerate`."""
         arrival = Arrival()
         with self._answering.claim(conversation_id):
@@ -80,13 +80,13 @@ class Turns:
             prompt = question_prompt(conversation.system, turns[: question.position], question.content)
             async with aclosing(
                 self._answered(arrival, spec, prompt, options, conversation_id, keep)
-            ) as events:  # type: ignore[type-var]
+            ) as events:
                 async for event in events:
                     yield event
 
     async def continue_answer(
         self, conversation_id: int, options: SamplingOptions
-    ) -> AsyncIterator[ChatEvent]:
+    ) -> AsyncGenerator[ChatEvent]:
         """See `Workbench.continue_answer`."""
         arrival = Arrival()
         with self._answering.claim(conversation_id):
@@ -101,7 +101,7 @@ class Turns:
             keep = partial(self._catalog.chats.extend_message, last.id)
             async with aclosing(
                 self._answered(arrival, spec, prompt, options, conversation_id, keep)
-            ) as events:  # type: ignore[type-var]
+            ) as events:
                 async for event in events:
                     yield event
 
@@ -112,7 +112,7 @@ class Turns:
         conversation_id: int | None,
         system: str | None,
         options: SamplingOptions,
-    ) -> AsyncIterator[tuple[int, ChatEvent | WorkbenchError]]:
+    ) -> AsyncGenerator[tuple[int, ChatEvent | WorkbenchError]]:
         """See `Workbench.compare`."""
         if not 2 <= len(set(models)) == len(models) <= MAX_COMPARED:
             raise BadRequestError(f"Pick two to {MAX_COMPARED} different models to compare.")
@@ -135,7 +135,7 @@ class Turns:
                 )
                 for number, spec in enumerate(specs)
             ]
-            async with aclosing(_side_by_side(streams)) as events:  # type: ignore[type-var]
+            async with aclosing(_side_by_side(streams)) as events:
                 async for event in events:
                     yield event
 
@@ -158,10 +158,10 @@ class Turns:
         options: SamplingOptions,
         conversation_id: int,
         keep: Keep,
-    ) -> AsyncIterator[ChatEvent]:
+    ) -> AsyncGenerator[ChatEvent]:
         answer = Answer(spec.name, arrival)
         stream = self._answering.run(spec, prompt, options, conversation_id, answer, keep)
-        async with aclosing(stream):  # type: ignore[type-var]
+        async with aclosing(stream):
             async for event in stream:
                 yield event
         yield Finished(conversation_id, answer.text, answer.stats)
@@ -193,14 +193,14 @@ class Turns:
 
 
 async def _side_by_side(
-    streams: Sequence[AsyncIterator[ChatEvent]],
-) -> AsyncIterator[tuple[int, ChatEvent | WorkbenchError]]:
+    streams: Sequence[AsyncGenerator[ChatEvent]],
+) -> AsyncGenerator[tuple[int, ChatEvent | WorkbenchError]]:
     """What all streams bring, as it comes, each with its number; the error that ends one ends no other."""
     arrived: asyncio.Queue[tuple[int, ChatEvent | Exception | None]] = asyncio.Queue()
 
-    async def follow(number: int, stream: AsyncIterator[ChatEvent]) -> None:
+    async def follow(number: int, stream: AsyncGenerator[ChatEvent]) -> None:
         try:
-            async with aclosing(stream):  # type: ignore[type-var]
+            async with aclosing(stream):
                 async for event in stream:
                     arrived.put_nowait((number, event))
         except Exception as error:

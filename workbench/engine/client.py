@@ -4,7 +4,7 @@ import asyncio
 import contextlib
 import pickle
 import threading
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncGenerator, Sequence
 from typing import Any
 
 import msgspec
@@ -70,7 +70,7 @@ class EngineClient:
         request_id: str,
         *,
         go_on: bool = False,
-    ) -> AsyncIterator[GenerationChunk]:
+    ) -> AsyncGenerator[GenerationChunk]:
         """Answer a conversation.
 
         Args:

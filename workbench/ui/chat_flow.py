@@ -222,7 +222,7 @@ def _rendered(turns: Sequence[MessageView]) -> list[tuple[str, str]]:
     return [(render.key(turn), render.turn(turn)) for turn in turns]
 
 
-async def _numbered(events: AsyncIterator[ChatEvent]) -> AsyncGenerator[Event]:
-    async with aclosing(events):  # type: ignore[type-var]
+async def _numbered(events: AsyncGenerator[ChatEvent]) -> AsyncGenerator[Event]:
+    async with aclosing(events):
         async for event in events:
             yield 0, event
