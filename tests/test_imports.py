@@ -41,7 +41,7 @@ ALLOWED = {
     "values": {"engine", "kv_caches", "measurements", "pool", "pool_admin", "telemetry", "views"},
     "api": {"pool", "service", "values"},
     "ui": {"api", "engine", "service", "values"},
-    "server": {"service", "ui"},
+    "server": {"api", "service", "ui"},
     "notebook": {"server", "service"},
     "cli": {"server", "service", "telemetry"},
     "__init__": {"notebook"},
