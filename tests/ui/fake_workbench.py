@@ -22,6 +22,7 @@ from workbench.chat.turns import Turns
 from workbench.engine.spec import GenerationChunk, ModelSpec
 from workbench.errors import BadRequestError, ConflictError, NotFoundError, WorkerDiedError
 from workbench.measurements import Measurements
+from workbench.pool.scheduling import NO_CLAIM, Claim
 from workbench.pool.snapshot import SwapRecord
 from workbench.settings import Settings
 from workbench.values import (
@@ -161,7 +162,7 @@ class FakeWorkbench:
         return ModelSpec(name, model.source, model.weight_bytes, 0, model.context_length)
 
     @asynccontextmanager
-    async def ask(self, spec: ModelSpec) -> AsyncIterator["FakeTicket"]:
+    async def ask(self, spec: ModelSpec, claim: Claim = NO_CLAIM) -> AsyncIterator["FakeTicket"]:
         """As the controller: a ticket for a model."""
         self.in_flight += 1
         self.touch()
@@ -317,9 +318,13 @@ class FakeTicket:
     async def lease(self) -> SimpleNamespace:
         waited_s = time.monotonic() - self._began
         swap = SwapRecord(self._model, "worker-1", "cpu", 0.0, "disk", (), "ok", total_s=waited_s)
-        return SimpleNamespace(waited_s=waited_s, swap=swap if self._switched else None, client=self)
+        return SimpleNamespace(
+            waited_s=waited_s, swap=swap if self._switched else None, client=self, priority=0
+        )
 
-    def generate(self, messages, _options, _request_id, *, go_on=False) -> AsyncIterator[GenerationChunk]:
+    def generate(
+        self, messages, _options, _request_id, *, go_on=False, priority=0
+    ) -> AsyncIterator[GenerationChunk]:
         return self._workbench.generate(self._model, messages, go_on)
 
 

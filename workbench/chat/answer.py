@@ -135,7 +135,11 @@ class Answering:
                 answer.lease = await ticket.lease()
                 live.leased()
                 stream = answer.lease.client.generate(
-                    prompt.messages, options, request_id, go_on=prompt.go_on
+                    prompt.messages,
+                    options,
+                    request_id,
+                    go_on=prompt.go_on,
+                    priority=answer.lease.priority,
                 )
                 async with aclosing(stream):
                     async for chunk in stream:

@@ -46,6 +46,7 @@ from workbench.pool.lease import Lease, Ticket
 from workbench.pool.messages import Cleaned, Crashed, Warmed
 from workbench.pool.orders import Orders
 from workbench.pool.runner_set import BringUpModel, RunnerSet
+from workbench.pool.scheduling import NO_CLAIM, Claim
 from workbench.pool.snapshot import PoolSnapshot, SwapRecord
 from workbench.pool.worker import Worker
 from workbench.pool.worker_set import Launch, WorkerSet
@@ -96,15 +97,19 @@ class Controller:
     # For requests and administrators, from any task of the loop.
 
     @contextlib.asynccontextmanager
-    async def ask(self, spec: ModelSpec) -> AsyncIterator[Ticket]:
+    async def ask(self, spec: ModelSpec, claim: Claim = NO_CLAIM) -> AsyncIterator[Ticket]:
         """Ask for a model. The ticket leads to a lease; leaving the context gives either back.
+
+        Args:
+            spec: the model.
+            claim: what the request says for itself, where others wait too.
 
         Raises:
             ShuttingDownError: Workbench is closing. What else goes wrong, the ticket tells.
         """
         if self._closing:
             raise _shutting_down()
-        ticket = Ticket(next(self._numbers), spec)
+        ticket = Ticket(next(self._numbers), spec, claim)
         self._events.put_nowait(Asked(ticket))
         try:
             yield ticket

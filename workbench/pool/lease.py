@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 from workbench.engine.spec import ModelSpec
 from workbench.errors import WorkbenchError
+from workbench.pool.scheduling import NO_CLAIM, Claim
 from workbench.pool.snapshot import Progress, SwapRecord
 
 if TYPE_CHECKING:
@@ -23,14 +24,17 @@ class Lease:
     """From asking to getting the lease."""
     swap: SwapRecord | None
     """The load that was waited for; None when the model already served."""
+    priority: int = 0
+    """The request's place in the engine's own queue, for `generate`: lower goes first."""
 
 
 class Ticket:
     """A request's place in the controller's queue. The controller writes it, the request reads it."""
 
-    def __init__(self, number: int, spec: ModelSpec) -> None:
+    def __init__(self, number: int, spec: ModelSpec, claim: Claim = NO_CLAIM) -> None:
         self.number = number
         self.spec = spec
+        self.claim = claim
         self.since = time.monotonic()
         self.progress = Progress("queued", f"Waiting for {spec.name}")
         self._granted: asyncio.Future[Lease] = asyncio.get_running_loop().create_future()
