@@ -1,5 +1,6 @@
 """A real Workbench over workers and engines that only pretend: catalog, pool and orders are the real ones."""
 
+import asyncio
 import contextlib
 
 from tests.pool.fakes import FakeClient, FakeWorker
@@ -57,7 +58,12 @@ class PretendedWorkbench(Workbench):
 async def pretended(data_dir, **settings):
     """A running one."""
     async with PretendedWorkbench(data_dir, **settings) as workbench:
-        async for pool in workbench.pool_changes():
-            if pool.warm:
-                break
+        await until(lambda: workbench.pool().warm)
         yield workbench
+
+
+async def until(condition):
+    """Wait until something has come about."""
+    async with asyncio.timeout(5):
+        while not condition():  # noqa: ASYNC110
+            await asyncio.sleep(0.01)

@@ -8,6 +8,7 @@ import pytest
 from fastapi import FastAPI
 
 from tests.api.pretended import pretended
+from tests.api.pretended import until as happened
 from workbench.api.admin import admin_router, health_router
 from workbench.catalog.tables import Request
 from workbench.pool.scheduling import Claim
@@ -245,16 +246,12 @@ async def test_a_load_is_given_up_with_its_client(workbench, app):
         "server": ("test", 80),
     }
     call = asyncio.ensure_future(app(scope, receive, send))
-    async for pool in workbench.pool_changes():
-        if pool.runners:
-            break
+    await happened(lambda: workbench.pool().runners)
     assert not call.done()
     left.set()
     await asyncio.wait_for(call, 5)
     assert sent[0]["status"] == 499
-    async for pool in workbench.pool_changes():
-        if not pool.runners:
-            break
+    await happened(lambda: not workbench.pool().runners)
     await workbench.measurements.close()  # what was measured is stored
     assert workbench.catalog.recent_swaps(1)[0].outcome == "cancelled"
 

@@ -1,5 +1,6 @@
 """`/admin`: models, workers, queue, records and profiles, for scripts. The page has all of it too."""
 
+from dataclasses import asdict
 from typing import Annotated, Any
 
 from fastapi import APIRouter, Body, Path, Query, Request, Response
@@ -18,6 +19,7 @@ from workbench.api.admin_schemas import (
     QueuedInfo,
     Removed,
     RequestInfo,
+    RunnerInfo,
     StatusInfo,
     SwapInfo,
     WorkerInfo,
@@ -26,6 +28,7 @@ from workbench.api.admin_schemas import (
 from workbench.api.routes import JsonRoute, failures, refuse_the_rest, while_connected
 from workbench.errors import NotFoundError
 from workbench.service import Workbench
+from workbench.values import RunnerSnapshot, WorkerSnapshot
 
 CLIENT_LEFT = 499
 LARGEST_ID = 2**63 - 1
@@ -62,6 +65,16 @@ def admin_router(workbench: Workbench) -> APIRouter:
 
 def _info(workbench: Workbench, name: str) -> ModelInfo:
     return ModelInfo.model_validate(workbench.model(name))
+
+
+def _worker(worker: WorkerSnapshot, now: float) -> WorkerInfo:
+    ages = {"state_s": now - worker.state_since, "age_s": now - worker.started_at}
+    return WorkerInfo.model_validate(asdict(worker) | ages)
+
+
+def _runner(runner: RunnerSnapshot, now: float) -> RunnerInfo:
+    idle_s = 0.0 if runner.in_flight else now - runner.idle_since
+    return RunnerInfo.model_validate(asdict(runner) | {"idle_s": idle_s})
 
 
 def _add_models(router: APIRouter, workbench: Workbench) -> None:
@@ -212,8 +225,8 @@ def _add_workers(router: APIRouter, workbench: Workbench) -> None:
 
     @router.get("/workers", summary="All workers", responses=failures(), **route)
     async def workers() -> Listed[WorkerInfo]:
-        found = workbench.pool_admin.status().pool.workers
-        return Listed[WorkerInfo](data=[WorkerInfo.model_validate(worker) for worker in found])
+        pool = workbench.pool()
+        return Listed[WorkerInfo](data=[_worker(worker, pool.at) for worker in pool.workers])
 
     @router.post(
         "/workers/{id}/drain",
@@ -249,9 +262,10 @@ def _add_workers(router: APIRouter, workbench: Workbench) -> None:
         return WorkerLog(worker=id, lines=await workbench.pool_admin.log_tail(id, lines))
 
     def worker_info(worker_id: str) -> WorkerInfo:
-        for worker in workbench.pool_admin.status().pool.workers:
+        pool = workbench.pool()
+        for worker in pool.workers:
             if worker.id == worker_id:
-                return WorkerInfo.model_validate(worker)
+                return _worker(worker, pool.at)
         raise NotFoundError(f"There is no worker {worker_id}; it may have been replaced already.")
 
     def worker_now(before: WorkerInfo) -> WorkerInfo:
@@ -277,7 +291,7 @@ def _add_records(router: APIRouter, workbench: Workbench) -> None:
                 "in_flight": sum(runner.in_flight for runner in now.pool.runners),
                 "waiting": sum(waiter.count for waiter in now.pool.waiters),
                 "workers": {state: states.count(state) for state in states},
-                "runners": now.pool.runners,
+                "runners": [_runner(runner, now.pool.at) for runner in now.pool.runners],
                 "devices": now.pool.devices,
             },
             from_attributes=True,
