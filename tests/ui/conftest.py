@@ -72,12 +72,13 @@ def context(browser: Browser, browser_context_args: dict) -> Iterator[BrowserCon
 
 @pytest.fixture
 def page(context: BrowserContext) -> Iterator[Page]:
-    """A new tab; what it leaves in the profile goes with it."""
+    """A new tab; what it leaves behind in the profile goes with it."""
     page = context.new_page()
     yield page
     with contextlib.suppress(Error):  # it shows no page that has a storage
         page.evaluate("localStorage.clear()")
-    page.close()
+    for tab in context.pages:  # and those that the test opened beside it
+        tab.close()
     context.clear_permissions()
 
 
