@@ -18,6 +18,10 @@ SHIPPED_DATA = CHECKOUT_DATA if IN_CHECKOUT else PACKAGE / "_data"
 OWN_DATA = CHECKOUT_DATA if IN_CHECKOUT else Path.home() / ".local" / "share" / "workbench"
 
 
+SEPARATORS = {"model_roots": ":", "cuda_graph_sizes": ",", "allowed_origins": ","}
+"""What splits the text of settings that are lists."""
+
+
 class Settings(BaseSettings):
     """Everything a user can set. Sizes take units ("4GiB"); durations are seconds."""
 
@@ -82,6 +86,16 @@ class Settings(BaseSettings):
     )
     max_queued: int = Field(256, ge=1, description="Requests that may wait for a model at a time.")
 
+    # The API.
+    api_wait: float = Field(
+        120, gt=0, description="For a model that a request names, unless it streams; then 503 and when to retry."
+    )
+    max_messages: int = Field(2048, ge=1, description="Messages, or input items, a request may have.")
+    max_choices: int = Field(32, ge=1, description="Answers that one request may ask for at once.")
+    allowed_origins: Annotated[tuple[str, ...], NoDecode] = Field(
+        (), description="Origins of other web pages, split by ',', that may call the API from a browser."
+    )
+
     # Logs.
     log_level: Literal["debug", "info", "warning", "error"] = "info"
     log_json: bool = Field(False, description="One JSON object a line instead of readable text.")
@@ -89,7 +103,7 @@ class Settings(BaseSettings):
     @model_validator(mode="before")
     @classmethod
     def _split_lists(cls, values: dict[str, object]) -> dict[str, object]:
-        for name, separator in (("model_roots", ":"), ("cuda_graph_sizes", ",")):
+        for name, separator in SEPARATORS.items():
             text = values.get(name)
             if isinstance(text, str):
                 values[name] = tuple(part.strip() for part in text.split(separator) if part.strip())

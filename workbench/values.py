@@ -1,10 +1,12 @@
 """The values that the service hands out, in one place, for those above it."""
 
 from workbench.engine.spec import SamplingOptions
+from workbench.gateway import ApiRequest, Target
 from workbench.kv_caches import KvCacheView
 from workbench.measurements import Report
 from workbench.pool.giving_way import GivingWay
 from workbench.pool.history import Departure, TimelineRow, TimelineSpan
+from workbench.pool.scheduling import Claim
 from workbench.pool.snapshot import (
     DeviceSnapshot,
     PoolSnapshot,
@@ -15,6 +17,7 @@ from workbench.pool.snapshot import (
     WorkerSnapshot,
 )
 from workbench.pool_admin import PoolDetails
+from workbench.requests import Arrival
 from workbench.telemetry.machine import GpuLoad, MachineLoad
 from workbench.telemetry.windows import SPANS, TIMES, Picture
 from workbench.views import (
@@ -30,6 +33,7 @@ from workbench.views import (
     Residency,
     SwitchView,
     Token,
+    VariantView,
 )
 
 __all__ = [
@@ -37,8 +41,11 @@ __all__ = [
     "TIMES",
     "AnswerStats",
     "AnswerView",
+    "ApiRequest",
+    "Arrival",
     "ChatEvent",
     "ConversationView",
+    "Claim",
     "Departure",
     "DeviceSnapshot",
     "Finished",
@@ -60,9 +67,11 @@ __all__ = [
     "SamplingOptions",
     "SwapRecord",
     "SwitchView",
+    "Target",
     "TimelineRow",
     "TimelineSpan",
     "Token",
+    "VariantView",
     "WaiterSnapshot",
     "WorkerSnapshot",
 ]
