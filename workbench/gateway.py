@@ -6,6 +6,7 @@ import time
 from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import structlog
@@ -195,6 +196,13 @@ class Gateway:
         from workbench.engine.front_end import describe
 
         return await asyncio.to_thread(describe)
+
+    async def docs_folder(self) -> Path:
+        """Where the files of Swagger UI are."""
+        await self._import_engine()
+        from workbench.engine.front_end import DOCS
+
+        return DOCS
 
     @asynccontextmanager
     async def request(

@@ -88,7 +88,9 @@ class Settings(BaseSettings):
 
     # The API.
     api_wait: float = Field(
-        120, gt=0, description="For a model that a request names, unless it streams; then 503 and when to retry."
+        120,
+        gt=0,
+        description="For a model that a request names, unless it streams; then 503.",
     )
     max_messages: int = Field(2048, ge=1, description="Messages, or input items, a request may have.")
     max_choices: int = Field(32, ge=1, description="Answers that one request may ask for at once.")

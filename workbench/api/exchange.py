@@ -114,9 +114,7 @@ class Exchange:
         await self._send({"type": "http.response.start", "status": status, "headers": headers})
         await self._send({"type": "http.response.body", "body": body})
 
-    async def fail(
-        self, error: WorkbenchError, *, param: str | None = None, code: str | None = None
-    ) -> None:
+    async def fail(self, error: WorkbenchError, *, param: str | None = None, code: str | None = None) -> None:
         """Answer an error, inside the stream if it has begun."""
         if self._streams:
             body = _as_events(json.dumps(error_body(error, param=param, code=code)).encode())

@@ -132,7 +132,7 @@ class OpenAIGateway:
             choices *= len(prompt)
         if type(choices) is int and choices > settings.max_choices:
             raise BadRequestError(
-                f"The request asks for {choices} answers at once; {settings.max_choices} are the most allowed."
+                f"The request asks for {choices} answers at once; {settings.max_choices} are allowed."
             )
 
     async def _refused_early(self, exchange: Exchange) -> bool:

@@ -1,7 +1,7 @@
 """`/v1/ws`: the API over one WebSocket, for browser apps.
 
-A client sends `{"id": …, "path": "/v1/chat/completions", "body": {…}}`, as many as it likes side by side up to
-`MOST_AT_ONCE`, and `{"id": …, "cancel": true}`. It is sent, each with the request's `id`:
+A client sends `{"id": …, "path": "/v1/chat/completions", "body": {…}}`, up to `MOST_AT_ONCE`
+side by side, and `{"id": …, "cancel": true}`. It is sent, each with the request's `id`:
 
 - `{"event": "progress", "data": {…}}` while the request waits for its model,
 - `{"event": "chunk", "data": {…}}` for each object of a stream,
@@ -43,7 +43,8 @@ class WebSocketGateway:
         self._gateway = gateway
         self._origins = origins
 
-    async def __call__(self, websocket: WebSocket) -> None:
+    async def serve(self, websocket: WebSocket) -> None:
+        """Answer what comes over one connection."""
         if self._from_elsewhere(websocket):
             await websocket.close(POLICY_VIOLATION, "Connections from other sites are refused.")
             return

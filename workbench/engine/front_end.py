@@ -13,8 +13,10 @@ import time
 from argparse import Namespace
 from collections.abc import AsyncGenerator
 from http import HTTPStatus
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import vllm
 from fastapi import FastAPI
 from starlette.datastructures import State
 from starlette.types import Receive, Scope, Send
@@ -37,6 +39,8 @@ if TYPE_CHECKING:
     from vllm.v1.engine.async_llm import AsyncLLM
 
 Tasks = tuple[Any, ...]
+DOCS = Path(vllm.__file__).parent / "entrypoints" / "serve" / "instrumentator" / "static"
+"""Files of Swagger UI, which vLLM brings along."""
 
 
 class LostEngineError(GenerationError):

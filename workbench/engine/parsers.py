@@ -19,7 +19,7 @@ TOOL_CALL_MARKS = (
     ("<|python_tag|>", "llama3_json"),
     ("<|tool_call|>", "granite"),
 )
-"""By what a chat template writes around a call; the first that matches counts (docs.vllm.ai, Tool Calling)."""
+"""By what a chat template writes around a call; the first that matches counts (vLLM docs, Tool Calling)."""
 REASONING_MARKS = (("<think>", "qwen3"), ("</think>", "deepseek_r1"))
 """Templates that open the block themselves name only its end (docs.vllm.ai, Reasoning Outputs)."""
 REASONING_END = "</think>"

@@ -1,0 +1,33 @@
+"""Puts the API on the application."""
+
+from fastapi import FastAPI
+from starlette.middleware.cors import CORSMiddleware
+from starlette.routing import Route, WebSocketRoute
+
+from workbench.api.description import mount_description
+from workbench.api.models import models_router
+from workbench.api.openai import PATHS, OpenAIGateway
+from workbench.api.variants import variants_router
+from workbench.api.websocket import WebSocketGateway
+from workbench.service import Workbench
+
+
+def mount_api(app: FastAPI, workbench: Workbench) -> None:
+    """Serve `/v1` and what else clients call; call it before the page is mounted."""
+    origins = workbench.settings.allowed_origins
+    gateway = OpenAIGateway(workbench)
+    websockets = WebSocketGateway(gateway, origins)
+    for path in PATHS:
+        app.router.routes.append(Route(path, gateway, methods=["POST"]))
+    app.router.routes.append(WebSocketRoute("/v1/ws", websockets.serve))
+    app.include_router(models_router(workbench))
+    app.include_router(variants_router(workbench))
+    mount_description(app, workbench)
+    if origins:
+        app.add_middleware(
+            CORSMiddleware,
+            allow_origins=list(origins),
+            allow_methods=["GET", "POST", "DELETE"],
+            allow_headers=["*"],
+            expose_headers=["X-Request-Id", "Retry-After"],
+        )
