@@ -12,7 +12,10 @@ STORY = [{"role": "user", "content": "Tell me a story about a fox"}]
 COUNT = "Count from 3 to 9"
 SCHEMA = {
     "type": "object",
-    "properties": {"animal": {"enum": ["fox", "owl"]}, "legs": {"type": "integer", "minimum": 0, "maximum": 9}},
+    "properties": {
+        "animal": {"enum": ["fox", "owl"]},
+        "legs": {"type": "integer", "minimum": 0, "maximum": 9},
+    },
     "required": ["animal", "legs"],
     "additionalProperties": False,
 }
@@ -61,14 +64,22 @@ async def test_chats_async_with_streaming_and_without(async_client):
 
 def test_sampling_parameters_reach_the_engine(client):
     answer = client.chat.completions.create(
-        model="storyteller", messages=STORY, n=3, max_tokens=12, temperature=1.0, logprobs=True, top_logprobs=2
+        model="storyteller",
+        messages=STORY,
+        n=3,
+        max_tokens=12,
+        temperature=1.0,
+        logprobs=True,
+        top_logprobs=2,
     )
     assert [choice.index for choice in answer.choices] == [0, 1, 2]
     assert all(choice.finish_reason == "length" for choice in answer.choices)
     assert all(len(choice.logprobs.content) == 12 for choice in answer.choices)
     assert len(answer.choices[0].logprobs.content[0].top_logprobs) == 2
     seeded = [
-        client.chat.completions.create(model="storyteller", messages=STORY, seed=7, max_tokens=12, temperature=1)
+        client.chat.completions.create(
+            model="storyteller", messages=STORY, seed=7, max_tokens=12, temperature=1
+        )
         for _ in range(2)
     ]
     assert seeded[0].choices[0].message.content == seeded[1].choices[0].message.content

@@ -95,10 +95,14 @@ async def test_200_requests_over_three_models_where_two_fit_half_of_them_given_u
         if answer.status_code != 200:
             wrong.append(f"{model}: {answer.status_code} {answer.text[:200]}")
         elif model == "adder":
-            text = answer.text if not body["stream"] else "".join(
-                chunk["choices"][0]["delta"].get("content") or ""
-                for _, chunk in events_of(answer.text)
-                if chunk["choices"]
+            text = (
+                answer.text
+                if not body["stream"]
+                else "".join(
+                    chunk["choices"][0]["delta"].get("content") or ""
+                    for _, chunk in events_of(answer.text)
+                    if chunk["choices"]
+                )
             )
             if "85" not in text:
                 wrong.append(f"adder said {text[:200]}")

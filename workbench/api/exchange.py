@@ -39,8 +39,10 @@ class Exchange:
         self.body = b""
         self.status = 0
         """Of the response; 0 before it began."""
+        self.complete = False
+        """Whether all of the response was sent."""
         self._receive = receive
-        self._send = send
+        self._send_on = send
         self._streams = False
         """Whether the response began as an event stream before the application behind it was asked."""
         self._refused: bytes | None = None
@@ -78,6 +80,10 @@ class Exchange:
         return {"type": "http.request", "body": self.body, "more_body": False}
 
     # The response.
+
+    async def _send(self, message: Message) -> None:
+        await self._send_on(message)
+        self.complete = message["type"] == "http.response.body" and not message.get("more_body", False)
 
     async def comment(self, text: str) -> None:
         """Keep the response alive: clients of server-sent events ignore comments."""

@@ -84,9 +84,9 @@ class OpenAIGateway:
         leaving = asyncio.ensure_future(exchange.left())
         try:
             await asyncio.wait({answering, leaving}, return_when=asyncio.FIRST_COMPLETED)
-            if not answering.done():
+            if not answering.done() and not exchange.complete:
                 raise ClientLeftError
-            answering.result()
+            await answering  # with a complete response, what is left is to keep its figures
         finally:
             for task in (answering, leaving):
                 task.cancel()
@@ -115,6 +115,10 @@ class OpenAIGateway:
                 try:
                     await self._wait(exchange, asked, target, request)
                     front_end = await request.front_end()
+                    if not front_end.answers(exchange.path):
+                        raise BadRequestError(
+                            f"{target.model} does not answer {exchange.path}: it is another kind of model."
+                        )
                     await front_end(self._inner_scope(exchange), exchange.replay, exchange.forward)
                 finally:
                     admission.charge(request.watch.prompt_tokens + request.watch.completion_tokens)

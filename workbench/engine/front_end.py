@@ -7,6 +7,7 @@ engine or the process: those are Workbench's own.
 """
 
 import asyncio
+import contextlib
 import copy
 import functools
 import time
@@ -23,7 +24,11 @@ from starlette.types import Receive, Scope, Send
 from vllm.entrypoints.generate.api_router import register_generate_api_routers
 from vllm.entrypoints.launchers.api_server.app_state import init_app_state
 from vllm.entrypoints.launchers.cli_args import make_arg_parser
+from vllm.entrypoints.pooling.classify import api_router as classify
+from vllm.entrypoints.pooling.embed import api_router as embed
 from vllm.entrypoints.pooling.factories import register_pooling_api_routers
+from vllm.entrypoints.pooling.pooling import api_router as pooling
+from vllm.entrypoints.pooling.scoring import api_router as scoring
 from vllm.entrypoints.serve.exception_handling.register import init_exception_handler
 from vllm.entrypoints.serve.tokenize.api_router import attach_router as attach_tokenize_router
 from vllm.exceptions import GenerationError, VLLMValidationError
@@ -43,6 +48,10 @@ DOCS = Path(vllm.__file__).parent / "entrypoints" / "serve" / "instrumentator" /
 """Files of Swagger UI, which vLLM brings along."""
 
 
+REFUSALS = (400, 413, 415, 422)
+"""What vLLM answers to a body that it can't read."""
+
+
 class LostEngineError(GenerationError):
     """The engine that ran a request is gone; vLLM's front end tells the client so."""
 
@@ -56,6 +65,11 @@ class FrontEnd:
 
     def __init__(self, app: FastAPI) -> None:
         self._app = app
+        self._paths = {getattr(route, "path", "") for route in app.routes}
+
+    def answers(self, path: str) -> bool:
+        """Whether this kind of model has that route."""
+        return path in self._paths
 
     @classmethod
     async def over(cls, llm: "AsyncLLM", model: str, parsers: Parsers) -> "FrontEnd":
@@ -200,13 +214,20 @@ async def refusal(scope: Scope, body: bytes) -> tuple[int, bytes] | None:
         else:
             answer += message.get("body", b"")
 
-    await _unserved()({**scope, "state": {}}, receive, send)
-    return (status, answer) if status in (400, 404, 405, 413, 415, 422) else None
+    with contextlib.suppress(Exception):  # some routes fail where there is no model, others say so
+        await _unserved()({**scope, "state": {}}, receive, send)
+    return (status, answer) if status in REFUSALS else None
 
 
 def describe() -> dict[str, Any]:
-    """The OpenAPI description of the routes."""
-    return _routes().openapi()
+    """The OpenAPI description of the routes of every kind of model."""
+    app = FastAPI(title="vLLM", docs_url=None, redoc_url=None)
+    app.state.args = _arguments("", "", Parsers())
+    register_generate_api_routers(app)
+    attach_tokenize_router(app)
+    for routes in (embed, classify, pooling, scoring):
+        app.include_router(routes.router)
+    return app.openapi()
 
 
 @functools.cache

@@ -20,6 +20,8 @@ TOOL_CALL_MARKS = (
     ("<|tool_call|>", "granite"),
 )
 """By what a chat template writes around a call; the first that matches counts (vLLM docs, Tool Calling)."""
+ANY_TOOL_CALL = "hermes"
+"""For templates that say nothing: a call that a request forces is JSON by its grammar, whatever the model."""
 REASONING_MARKS = (("<think>", "qwen3"), ("</think>", "deepseek_r1"))
 """Templates that open the block themselves name only its end (docs.vllm.ai, Reasoning Outputs)."""
 REASONING_END = "</think>"
@@ -41,8 +43,11 @@ def parsers_of(spec: ModelSpec) -> Parsers:
     given, folder = dict(spec.engine_args), Path(spec.path)
     template = chat_template(folder)
     tool_call, reasoning = (
-        str(given.get(name) or next((parser for mark, parser in marks if mark in template), NONE))
-        for name, marks in zip(ARGUMENTS, (TOOL_CALL_MARKS, REASONING_MARKS), strict=True)
+        str(given.get(name) or next((parser for mark, parser in marks if mark in template), other))
+        for name, marks, other in (
+            ("tool_call_parser", TOOL_CALL_MARKS, ANY_TOOL_CALL),
+            ("reasoning_parser", REASONING_MARKS, NONE),
+        )
     )
     if "reasoning_parser" not in given and reasoning != NONE and not _has_token(folder, REASONING_END):
         reasoning = NONE  # vLLM's parser would refuse to be made, and with it the engine
