@@ -46,6 +46,18 @@ class Target:
     context_length: int | None = None
 
 
+@dataclass(frozen=True, slots=True)
+class Wish:
+    """What a request says for itself where several wait."""
+
+    priority: int = 0
+    """Lower goes first, where the scheduling looks at it."""
+    owner: str = ""
+    """The key or user whose share it uses."""
+    prompt_characters: int = 0
+    max_tokens: int | None = None
+
+
 class ApiRequest:
     """One request, from its ticket to its last token."""
 
@@ -209,7 +221,7 @@ class Gateway:
         self,
         target: Target,
         request_id: str,
-        claim: Claim,
+        wish: Wish,
         arrival: Arrival,
         *,
         measured: bool = True,
@@ -220,7 +232,7 @@ class Gateway:
         Args:
             target: what is asked for.
             request_id: as the client knows it.
-            claim: for the order among those that wait.
+            wish: for the order among those that wait.
             arrival: when the request came.
             measured: whether it generates, so that it counts among the requests of its model.
             trace_headers: what the engine's part of a trace belongs to.
@@ -234,7 +246,7 @@ class Gateway:
         try:
             spec = await self._library.servable(target.model)
             figures.asked_at = time.perf_counter()
-            async with self._controller.ask(spec, claim) as ticket:
+            async with self._controller.ask(spec, self._claim(target.model, wish)) as ticket:
                 yield ApiRequest(ticket, figures, live, watch)
         except WorkbenchError as error:
             figures.error = str(error)
@@ -244,6 +256,10 @@ class Gateway:
                 live.end()
                 figures.error = figures.error or watch.error
                 await self._measurements.record_request(figures.record(request_id))
+
+    def _claim(self, model: str, wish: Wish) -> Claim:
+        tokens = self._measurements.expected_tokens(model, wish.prompt_characters, wish.max_tokens)
+        return Claim(wish.priority, wish.owner, tokens)
 
 
 def _view(row: Variant) -> VariantView:

@@ -1,12 +1,11 @@
 """The values that the service hands out, in one place, for those above it."""
 
 from workbench.engine.spec import SamplingOptions
-from workbench.gateway import ApiRequest, Target
+from workbench.gateway import ApiRequest, Target, Wish
 from workbench.kv_caches import KvCacheView
 from workbench.measurements import Report
 from workbench.pool.giving_way import GivingWay
 from workbench.pool.history import Departure, TimelineRow, TimelineSpan
-from workbench.pool.scheduling import Claim
 from workbench.pool.snapshot import (
     DeviceSnapshot,
     PoolSnapshot,
@@ -44,7 +43,6 @@ __all__ = [
     "ApiRequest",
     "Arrival",
     "ChatEvent",
-    "Claim",
     "ConversationView",
     "Departure",
     "DeviceSnapshot",
@@ -73,5 +71,6 @@ __all__ = [
     "Token",
     "VariantView",
     "WaiterSnapshot",
+    "Wish",
     "WorkerSnapshot",
 ]

@@ -18,7 +18,7 @@ import structlog
 from starlette.types import Receive, Scope, Send
 
 from workbench.api.exchange import ClientLeftError, Exchange
-from workbench.api.request_defaults import GENERATING, claim_of, with_defaults
+from workbench.api.request_defaults import GENERATING, wish_of, with_defaults
 from workbench.errors import BadRequestError, NotFoundError, UnavailableError, WorkbenchError
 from workbench.service import Workbench
 from workbench.values import ApiRequest, Arrival, Progress, Target
@@ -108,7 +108,7 @@ class OpenAIGateway:
             async with gateway.request(
                 target,
                 state["request_id"],
-                claim_of(state["caller"], asked),
+                wish_of(state["caller"], asked),
                 arrival,
                 measured=exchange.path in GENERATING,
             ) as request:

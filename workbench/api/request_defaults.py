@@ -3,11 +3,11 @@
 from collections.abc import Mapping
 from typing import Any
 
-from workbench.values import Caller, Claim, Target
+from workbench.values import Caller, Target, Wish
 
 GENERATING = ("/v1/chat/completions", "/v1/completions", "/v1/responses", "/v1/messages")
 CHARACTERS_A_TOKEN = 4
-"""Of common languages, roughly: enough to tell a long prompt from a short one."""
+"""Of prompts that come as tokens, so that they compare with text."""
 FIELDS: Mapping[str, Mapping[str, str]] = {
     "/v1/responses": {"max_tokens": "max_output_tokens"},
     "/v1/messages": {"stop": "stop_sequences"},
@@ -57,23 +57,17 @@ def _is_system(message: object) -> bool:
     return isinstance(message, Mapping) and message.get("role") in ("system", "developer")
 
 
-def claim_of(caller: Caller, body: Mapping[str, Any]) -> Claim:
+def wish_of(caller: Caller, body: Mapping[str, Any]) -> Wish:
     """What a request says for itself where several wait."""
-    priority = body.get("priority")
-    user = body.get("user")
-    return Claim(
-        priority=priority if type(priority) is int else 0,
-        owner=caller.name if caller.key_id is not None or not isinstance(user, str) else f"user:{user[:64]}",
-        expected_tokens=_expected_tokens(body),
-    )
-
-
-def _expected_tokens(body: Mapping[str, Any]) -> int:
-    """Of the prompt, by its length, and the answer, as far as the request bounds it."""
+    priority, user = body.get("priority"), body.get("user")
     prompt = next((body[name] for name in ("messages", "prompt", "input") if body.get(name)), "")
     limits = (body.get(name) for name in ("max_completion_tokens", "max_tokens", "max_output_tokens"))
-    most = next((limit for limit in limits if type(limit) is int and limit > 0), 0)
-    return _length(prompt) // CHARACTERS_A_TOKEN + most
+    return Wish(
+        priority=priority if type(priority) is int else 0,
+        owner=caller.name if caller.key_id is not None or not isinstance(user, str) else f"user:{user[:64]}",
+        prompt_characters=_length(prompt),
+        max_tokens=next((limit for limit in limits if type(limit) is int and limit > 0), None),
+    )
 
 
 def _length(value: object) -> int:
