@@ -87,7 +87,7 @@ class Exchange:
 
     async def comment(self, text: str) -> None:
         """Keep the response alive: clients of server-sent events ignore comments."""
-        await self._write(f": {text}\n\n".replace("\r", " "))
+        await self._write(f": {' '.join(text.split())}\n\n")
 
     async def event(self, name: str, data: Mapping[str, Any]) -> None:
         """Tell a client that asked for it what its request waits for."""
@@ -102,10 +102,10 @@ class Exchange:
     async def forward(self, message: Message) -> None:
         """Pass on what the application behind answers."""
         if message["type"] == "http.response.start":
-            if self._streams:
-                self._refused = b"" if message["status"] != 200 else None
-                return
             self.status = message["status"]
+            if self._streams:
+                self._refused = b"" if self.status != 200 else None
+                return
         elif self._refused is not None:
             self._refused += message.get("body", b"")
             if message.get("more_body", False):
