@@ -32,6 +32,7 @@ class EngineClient:
 
     def __init__(self, llm: AsyncLLM, spec: ModelSpec) -> None:
         self._llm = llm
+        self._spec = spec
         self._model = spec.name
         self._parsers = parsers_of(spec)
         self._front_end: asyncio.Task[FrontEnd] | None = None
@@ -128,7 +129,7 @@ class EngineClient:
         if self._failure is not None:
             raise self._failure
         if self._front_end is None:
-            self._front_end = asyncio.ensure_future(FrontEnd.over(self._llm, self._model, self._parsers))
+            self._front_end = asyncio.ensure_future(FrontEnd.over(self._llm, self._spec, self._parsers))
         return await asyncio.shield(self._front_end)
 
     async def _render(self, messages: Sequence[dict[str, str]], go_on: bool) -> Any:
