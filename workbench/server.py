@@ -11,6 +11,7 @@ from fastapi import FastAPI
 from starlette.types import ASGIApp
 
 from workbench.api.access_log import AccessLog
+from workbench.api.mount import for_other_origins, mount_api
 from workbench.api.request_id import RequestIds
 from workbench.errors import UnavailableError
 from workbench.service import Workbench
@@ -54,8 +55,12 @@ def build_app(workbench: Workbench) -> ASGIApp:
     """The whole web application. Imports Gradio, which takes 3 s."""
     from workbench.ui.app import mount
 
-    app = mount(FastAPI(title="Workbench", docs_url=None, redoc_url=None, openapi_url=None), workbench)
-    return RequestIds(AccessLog(app))  # around all else: a request that is refused has an id and a line too
+    app = FastAPI(title="Workbench", docs_url=None, redoc_url=None, openapi_url=None)
+    mount_api(app, workbench)
+    served = for_other_origins(mount(app, workbench), workbench.settings.allowed_origins)
+    return RequestIds(
+        AccessLog(served)
+    )  # around all else: a request that is refused has an id and a line too
 
 
 class PageServer(uvicorn.Server):

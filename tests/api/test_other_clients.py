@@ -87,7 +87,9 @@ async def test_a_request_on_a_websocket_is_cancelled(socket, http):
     await socket.send(id=1, cancel=True)
     await socket.until_done(1)
     async with asyncio.timeout(10):
-        while any(runner["in_flight"] for runner in (await asyncio.to_thread(status, http))["pool"]["runners"]):
+        while any(
+            runner["in_flight"] for runner in (await asyncio.to_thread(status, http))["pool"]["runners"]
+        ):
             await asyncio.sleep(0.05)
 
 

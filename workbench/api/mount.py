@@ -3,6 +3,7 @@
 from fastapi import FastAPI
 from starlette.middleware.cors import CORSMiddleware
 from starlette.routing import Route, WebSocketRoute
+from starlette.types import ASGIApp
 
 from workbench.api.description import mount_description
 from workbench.api.models import models_router
@@ -14,20 +15,24 @@ from workbench.service import Workbench
 
 def mount_api(app: FastAPI, workbench: Workbench) -> None:
     """Serve `/v1` and what else clients call; call it before the page is mounted."""
-    origins = workbench.settings.allowed_origins
     gateway = OpenAIGateway(workbench)
-    websockets = WebSocketGateway(gateway, origins)
+    websockets = WebSocketGateway(gateway, workbench.settings.allowed_origins)
     for path in PATHS:
         app.router.routes.append(Route(path, gateway, methods=["POST"]))
     app.router.routes.append(WebSocketRoute("/v1/ws", websockets.serve))
     app.include_router(models_router(workbench))
     app.include_router(variants_router(workbench))
     mount_description(app, workbench)
-    if origins:
-        app.add_middleware(
-            CORSMiddleware,
-            allow_origins=list(origins),
-            allow_methods=["GET", "POST", "DELETE"],
-            allow_headers=["*"],
-            expose_headers=["X-Request-Id", "Retry-After"],
-        )
+
+
+def for_other_origins(app: ASGIApp, origins: tuple[str, ...]) -> ASGIApp:
+    """Let pages of other web sites call the API from a browser; nobody else's may read its answers."""
+    if not origins:
+        return app
+    return CORSMiddleware(
+        app,
+        allow_origins=list(origins),
+        allow_methods=["GET", "POST", "DELETE"],
+        allow_headers=["*"],
+        expose_headers=["X-Request-Id", "Retry-After"],
+    )
