@@ -19,7 +19,7 @@ SCHEMA = {
     "required": ["animal", "legs"],
     "additionalProperties": False,
 }
-TOOL = {"type": "function", "function": {"name": "count_legs", "parameters": SCHEMA}}
+TOOL = {"type": "function", "function": {"name": "count_legs", "strict": True, "parameters": SCHEMA}}
 
 
 def text_of(chunks) -> str:
@@ -36,7 +36,7 @@ def test_models_are_listed_with_residency_and_context(client):
 
 def test_a_chat_is_answered_by_the_model_it_names(client):
     answer = client.chat.completions.create(model="adder", messages=SUM, temperature=0)
-    assert answer.choices[0].message.content == "85"
+    assert answer.choices[0].message.content == "38 + 47 = 85"
     assert answer.model == "adder"
     assert answer.choices[0].finish_reason == "stop"
     assert answer.usage.completion_tokens > 0
@@ -48,18 +48,18 @@ def test_a_chat_streams_with_usage(client):
         model="adder", messages=SUM, temperature=0, stream=True, stream_options={"include_usage": True}
     )
     chunks = list(stream)
-    assert text_of(chunks) == "85"
+    assert text_of(chunks) == "38 + 47 = 85"
     assert chunks[-1].usage.completion_tokens > 0
 
 
 async def test_chats_async_with_streaming_and_without(async_client):
     async with async_client:
         answer = await async_client.chat.completions.create(model="adder", messages=SUM, temperature=0)
-        assert answer.choices[0].message.content == "85"
+        assert answer.choices[0].message.content == "38 + 47 = 85"
         stream = await async_client.chat.completions.create(
             model="adder", messages=SUM, temperature=0, stream=True
         )
-        assert text_of([chunk async for chunk in stream]) == "85"
+        assert text_of([chunk async for chunk in stream]) == "38 + 47 = 85"
 
 
 def test_sampling_parameters_reach_the_engine(client):
@@ -98,6 +98,7 @@ def test_structured_outputs(client):
         messages=STORY,
         max_tokens=100,
         temperature=0,
+        frequency_penalty=2,  # it likes blank lines, which JSON may have
         response_format={"type": "json_schema", "json_schema": {"name": "animal", "schema": SCHEMA}},
     )
     value = json.loads(answer.choices[0].message.content)
@@ -117,6 +118,7 @@ def test_tool_calls(client, stream):
         "tool_choice": {"type": "function", "function": {"name": "count_legs"}},
         "max_tokens": 100,
         "temperature": 0,
+        "frequency_penalty": 2,
     }
     if stream:
         chunks = client.chat.completions.create(**arguments, stream=True)
@@ -141,7 +143,7 @@ def test_reasoning_stands_apart(client, stream):
         return thought, text_of(chunks)
 
     thought, said = answer()
-    assert (thought.strip(), said) == ("85", "")
+    assert (thought.strip(), said) == ("38 + 47 = 85", "")
     thought, said = answer(chat_template_kwargs={"enable_thinking": False})
     assert thought == ""
     assert said != ""
@@ -152,7 +154,7 @@ def test_completions(client, stream):
     prompt = "<|im_start|>user\n38 + 47<|im_end|>\n<|im_start|>assistant\n"
     answer = client.completions.create(model="adder", prompt=prompt, temperature=0, stream=stream)
     text = "".join(chunk.choices[0].text for chunk in answer) if stream else answer.choices[0].text
-    assert text == "85"
+    assert text == "38 + 47 = 85"
 
 
 @pytest.mark.parametrize("stream", [False, True])
@@ -160,9 +162,9 @@ def test_responses(client, stream):
     response = client.responses.create(model="adder", input="38 + 47", temperature=0, stream=stream)
     if stream:
         deltas = [event.delta for event in response if event.type == "response.output_text.delta"]
-        assert "".join(deltas) == "85"
+        assert "".join(deltas) == "38 + 47 = 85"
     else:
-        assert response.output_text == "85"
+        assert response.output_text == "38 + 47 = 85"
         assert response.status == "completed"
 
 

@@ -17,8 +17,8 @@ SUM = [{"role": "user", "content": "38 + 47"}]
 
 def test_langchain_chats_and_streams(api_app):
     model = ChatOpenAI(model="adder", base_url=f"{api_app.url}/v1", api_key="none", temperature=0)
-    assert model.invoke("38 + 47").content == "85"
-    assert "".join(chunk.content for chunk in model.stream("38 + 47")) == "85"
+    assert model.invoke("38 + 47").content == "38 + 47 = 85"
+    assert "".join(chunk.content for chunk in model.stream("38 + 47")) == "38 + 47 = 85"
 
 
 class Socket:
@@ -57,7 +57,7 @@ async def test_two_requests_side_by_side_on_one_websocket(socket):
     await socket.send(id=1, path="/v1/chat/completions", body={**body, "model": "adder"})
     await socket.send(id="two", path="/v1/chat/completions", body={"model": "adder", "messages": SUM})
     messages = await socket.until_done(1, "two")
-    assert said(messages, 1) == "85"
+    assert said(messages, 1) == "38 + 47 = 85"
     (whole,) = [m for m in messages if m["id"] == "two" and m["event"] == "response"]
     assert whole["status"] == 200
     assert whole["data"]["choices"][0]["message"]["content"]

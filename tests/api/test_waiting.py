@@ -53,7 +53,10 @@ def test_a_client_that_asks_for_it_is_told_each_stage_of_a_switch(http):
     assert "loading" in stages
     assert all(set(data) >= {"stage", "detail"} for name, data in events if name == "progress")
     chunks = [data for name, data in events if name == "chunk"]
-    assert "".join(c["choices"][0]["delta"].get("content") or "" for c in chunks if c["choices"]) == "85"
+    assert (
+        "".join(c["choices"][0]["delta"].get("content") or "" for c in chunks if c["choices"])
+        == "38 + 47 = 85"
+    )
 
 
 def test_bad_input_switches_nothing(http):
@@ -104,7 +107,7 @@ async def test_200_requests_over_three_models_where_two_fit_half_of_them_given_u
                     if chunk["choices"]
                 )
             )
-            if "85" not in text:
+            if "38 + 47 = 85" not in text:
                 wrong.append(f"adder said {text[:200]}")
         if answer.status_code == 200 and f'"model":"{model}"' not in answer.text.replace('": "', '":"'):
             wrong.append(f"{model} was asked, and answered was {answer.text[:200]}")
