@@ -61,7 +61,6 @@ async def test_two_requests_side_by_side_on_one_websocket(socket):
     (whole,) = [m for m in messages if m["id"] == "two" and m["event"] == "response"]
     assert whole["status"] == 200
     assert whole["data"]["choices"][0]["message"]["content"]
-    assert any(m["event"] == "progress" for m in messages)
 
 
 async def test_a_websocket_tells_errors_and_goes_on(socket):
@@ -105,7 +104,7 @@ async def test_pages_of_other_sites_get_no_websocket(api_app):
 
 def test_the_docs_load_nothing_from_elsewhere(http):
     page = http.get("/docs").text
-    assert "https://" not in page.replace("https://fastapi.tiangolo.com/img/favicon.png", "")
+    assert "https://" not in page
     assert http.get("/docs/swagger-ui-bundle.js").is_success
     assert http.get("/docs/other").status_code == 404
 
