@@ -7,7 +7,7 @@ import httpx
 import openai
 import pytest
 
-from tests.api.thinker import make_thinker
+from tests.api.made_models import make_embedder, make_thinker
 from tests.app_process import AppProcess, running_app
 
 TWO_FIT = "170MiB"
@@ -19,12 +19,14 @@ def api_app(tmp_path_factory: pytest.TempPathFactory) -> Iterator[AppProcess]:
     data: Path = tmp_path_factory.mktemp("api")
     roots = tmp_path_factory.mktemp("models")
     make_thinker(roots / "thinker")
+    make_embedder(roots / "embedder")
     flags = ("--memory-budget", TWO_FIT, "--max-workers", "3", "--model-roots", str(roots))
     with running_app(data, *flags) as app:
         app.wait_for("worker is warm")
         app.wait_for("engine is imported")
-        body = {"folder": str(roots / "thinker"), "name": "thinker"}
-        httpx.post(f"{app.url}/admin/models/local", json=body, timeout=60).raise_for_status()
+        for name in ("thinker", "embedder"):
+            body = {"folder": str(roots / name), "name": name}
+            httpx.post(f"{app.url}/admin/models/local", json=body, timeout=60).raise_for_status()
         yield app
 
 

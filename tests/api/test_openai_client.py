@@ -168,6 +168,33 @@ def test_responses(client, stream):
         assert response.status == "completed"
 
 
+def test_embeddings(client):
+    answer = client.embeddings.create(model="embedder", input=["12 + 30", "a fox"])
+    first, second = (item.embedding for item in answer.data)
+    assert len(first) == len(second) == 128
+    assert sum(value * value for value in first) == pytest.approx(1, abs=1e-3)
+    assert first != second
+    assert answer.usage.prompt_tokens > 0
+
+
+def test_scores(http):
+    body = {"model": "embedder", "text_1": "12", "text_2": ["13", "a fox"]}
+    near, far = (item["score"] for item in http.post("/v1/score", json=body).json()["data"])
+    assert near > far
+    body = {"model": "embedder", "query": "12", "documents": ["a fox", "13"]}
+    results = http.post("/v1/rerank", json=body).json()["results"]
+    assert [result["index"] for result in results] == [1, 0]
+
+
+@pytest.mark.parametrize(
+    ("model", "path"), [("embedder", "/v1/chat/completions"), ("adder", "/v1/embeddings")]
+)
+def test_a_model_says_what_it_is_not_made_for(http, model, path):
+    answer = http.post(path, json={"model": model, "messages": SUM, "input": "12"})
+    assert answer.status_code == 400
+    assert "another kind of model" in answer.json()["error"]["message"]
+
+
 def test_tokens_there_and_back(http):
     tokens = http.post("/tokenize", json={"model": "counter", "prompt": COUNT}).json()
     assert tokens["count"] == len(tokens["tokens"]) > 0

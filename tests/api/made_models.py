@@ -1,4 +1,4 @@
-"""A model whose template knows thinking: the adder, with two more tokens in its vocabulary."""
+"""Models made of the adder: one whose template knows thinking, and one that embeds."""
 
 import json
 import shutil
@@ -48,3 +48,29 @@ def make_thinker(folder: Path) -> None:
             rows = torch.zeros(len(TOKENS), weights[name].shape[1], dtype=weights[name].dtype)
             weights[name] = torch.cat([weights[name], rows])
     save_file(weights, folder / "model.safetensors", metadata={"format": "pt"})
+
+
+def make_embedder(folder: Path) -> None:
+    """Write a model into `folder` that gives the adder's mean hidden state, at length 1."""
+    shutil.copytree(ROOT / "data/demo/adder", folder)
+    config = json.loads((folder / "config.json").read_text())
+    config["architectures"] = ["LlamaModel"]
+    (folder / "config.json").write_text(json.dumps(config))
+    weights = load_file(folder / "model.safetensors")
+    save_file(
+        {name.removeprefix("model."): value for name, value in weights.items() if "lm_head" not in name},
+        folder / "model.safetensors",
+        metadata={"format": "pt"},
+    )
+    modules = {"": "Transformer", "1_Pooling": "Pooling", "2_Normalize": "Normalize"}
+    (folder / "modules.json").write_text(
+        json.dumps(
+            [
+                {"idx": n, "name": str(n), "path": path, "type": f"sentence_transformers.models.{kind}"}
+                for n, (path, kind) in enumerate(modules.items())
+            ]
+        )
+    )
+    (folder / "1_Pooling").mkdir()
+    pooling = {"word_embedding_dimension": config["hidden_size"], "pooling_mode_mean_tokens": True}
+    (folder / "1_Pooling/config.json").write_text(json.dumps(pooling))
