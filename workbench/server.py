@@ -58,9 +58,7 @@ def build_app(workbench: Workbench) -> ASGIApp:
     app = FastAPI(title="Workbench", docs_url=None, redoc_url=None, openapi_url=None)
     mount_api(app, workbench)
     served = for_other_origins(mount(app, workbench), workbench.settings.allowed_origins)
-    return RequestIds(
-        AccessLog(served)
-    )  # around all else: a request that is refused has an id and a line too
+    return RequestIds(AccessLog(served))  # around all else: what is refused has an id and a line too
 
 
 class PageServer(uvicorn.Server):

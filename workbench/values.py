@@ -1,5 +1,6 @@
 """The values that the service hands out, in one place, for those above it."""
 
+from workbench.engine.kv_cache import BlockState, KvSnapshot
 from workbench.engine.spec import SamplingOptions
 from workbench.gateway import ApiRequest, Target, Wish
 from workbench.kv_caches import KvCacheView
@@ -42,6 +43,7 @@ __all__ = [
     "AnswerView",
     "ApiRequest",
     "Arrival",
+    "BlockState",
     "ChatEvent",
     "ConversationView",
     "Departure",
@@ -50,6 +52,7 @@ __all__ = [
     "GivingWay",
     "GpuLoad",
     "KvCacheView",
+    "KvSnapshot",
     "MachineLoad",
     "MessageView",
     "ModelView",

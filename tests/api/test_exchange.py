@@ -4,8 +4,9 @@ import asyncio
 import json
 
 import pytest
+from starlette.requests import ClientDisconnect
 
-from workbench.api.exchange import ClientLeftError, Exchange
+from workbench.api.exchange import Exchange
 from workbench.errors import BadRequestError, NotFoundError, UnavailableError
 
 SCOPE = {"type": "http", "method": "POST", "path": "/v1/chat/completions", "headers": [], "root_path": ""}
@@ -68,7 +69,7 @@ async def test_a_body_that_is_no_object_is_refused(content):
 async def test_a_client_that_leaves_before_its_body_is_complete():
     client = Client()
     client._messages = [{"type": "http.request", "body": b"{", "more_body": True}]
-    with pytest.raises(ClientLeftError):
+    with pytest.raises(ClientDisconnect):
         await Exchange(dict(SCOPE), client.receive, client.send).read()
 
 

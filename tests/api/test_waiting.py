@@ -122,10 +122,9 @@ async def test_200_requests_over_three_models_where_two_fit_half_of_them_given_u
 
         async def at_rest() -> bool:
             status = (await client.get("/admin/status")).json()
-            queue = (await client.get("/admin/queue")).json()
-            idle = not queue["data"] and not any(m["in_flight"] for m in status["pool"]["runners"])
-            blocks = (await client.get("/admin/kv")).json()["data"]
-            return idle and all(model["blocks_in_use"] == 0 for model in blocks)
+            caches = (await client.get("/admin/kv")).json()["data"]
+            held = [cache["in_use"] + cache["requests"] + cache["waiting"] for cache in caches]
+            return status["in_flight"] == 0 and status["waiting"] == 0 and not any(held)
 
         async with asyncio.timeout(20):
             while not await at_rest():

@@ -22,7 +22,7 @@ ABOUT = """The API of Workbench. `/v1` is OpenAI's: name a model that `GET /v1/m
 switched to if need be. `/admin` steers the pool. Where keys are required, send
 `Authorization: Bearer wb-…`."""
 SCHEMAS = "#/components/schemas/"
-ERROR = {"$ref": SCHEMAS + "ErrorBody"}
+ERROR = {"$ref": SCHEMAS + "ErrorAnswer"}
 GATEWAY_ERRORS = {
     400: "The request can't be used; the message says why.",
     401: "A key is required.",

@@ -3,7 +3,6 @@
 import math
 
 from fastapi.responses import JSONResponse
-from pydantic import BaseModel
 
 from workbench.errors import TooManyRequestsError, UnavailableError, WorkbenchError
 
@@ -25,21 +24,6 @@ _CODES = {
     413: "body_too_large",
     429: "rate_limit_exceeded",
 }
-
-
-class ErrorDetail(BaseModel):
-    """What went wrong."""
-
-    message: str
-    type: str
-    param: str | None = None
-    code: str | int | None = None
-
-
-class ErrorBody(BaseModel):
-    """An error as OpenAI's clients read it."""
-
-    error: ErrorDetail
 
 
 def error_response(

@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from starlette.datastructures import Headers
+from starlette.requests import ClientDisconnect
 from starlette.types import Message, Receive, Scope, Send
 
 from workbench.api.errors import error_body, error_response
@@ -17,10 +18,6 @@ EVENT_STREAM = [
     (b"cache-control", b"no-store"),
     (b"x-accel-buffering", b"no"),
 ]
-
-
-class ClientLeftError(Exception):
-    """Nobody waits for the response any more."""
 
 
 class Exchange:
@@ -54,13 +51,13 @@ class Exchange:
 
         Raises:
             BadRequestError: it is none.
-            ClientLeftError: the client left before it was complete.
+            ClientDisconnect: the client left before it was complete.
         """
         chunks = []
         while True:
             message = await self._receive()
             if message["type"] == "http.disconnect":
-                raise ClientLeftError
+                raise ClientDisconnect
             chunks.append(message.get("body", b""))
             if not message.get("more_body", False):
                 break
@@ -68,9 +65,11 @@ class Exchange:
         return _json_object(self.body)
 
     async def left(self) -> None:
-        """Wait until the client leaves."""
+        """Wait until the client leaves before its response is complete."""
         while (await self._receive())["type"] != "http.disconnect":
             pass
+        if self.complete:
+            await asyncio.Event().wait()
 
     async def replay(self) -> Message:
         """The body again, for the application behind; a client that leaves has that one cancelled."""

@@ -4,10 +4,9 @@ import time
 from typing import Literal
 
 from fastapi import APIRouter
-from fastapi.responses import Response
 from pydantic import BaseModel, Field
 
-from workbench.api.errors import ErrorBody, error_response
+from workbench.api.routes import JsonRoute, failures
 from workbench.errors import NotFoundError
 from workbench.service import Workbench
 from workbench.values import ModelView, Residency, VariantView
@@ -36,7 +35,7 @@ class ModelList(BaseModel):
 
 def models_router(workbench: Workbench) -> APIRouter:
     """The routes `/v1/models` and `/v1/models/{name}`."""
-    router = APIRouter(tags=["OpenAI"])
+    router = APIRouter(tags=["OpenAI"], route_class=JsonRoute)
     began = int(time.time())
 
     def cards() -> list[ModelCard]:
@@ -47,22 +46,16 @@ def models_router(workbench: Workbench) -> APIRouter:
             *(_variant_card(variant, models[variant.model], began) for variant in variants),
         ]
 
-    @router.get("/v1/models", summary="Models and variants that requests may name")
+    @router.get("/v1/models", summary="Models and variants that requests may name", responses=failures())
     async def list_models() -> ModelList:
         return ModelList(data=cards())
 
-    @router.get(
-        "/v1/models/{name:path}",
-        summary="One model or variant",
-        response_model=ModelCard,
-        responses={404: {"model": ErrorBody, "description": "There is no such model."}},
-    )
-    async def one_model(name: str) -> ModelCard | Response:
+    @router.get("/v1/models/{name:path}", summary="One model or variant", responses=failures(404))
+    async def one_model(name: str) -> ModelCard:
         for card in cards():
             if card.id == name:
                 return card
-        error = NotFoundError(f"There is no model '{name[:100]}'. GET /v1/models lists what there is.")
-        return error_response(error, param="model", code="model_not_found")
+        raise NotFoundError(f"There is no model '{name[:100]}'. GET /v1/models lists what there is.")
 
     return router
 

@@ -11,14 +11,16 @@ import asyncio
 import contextlib
 import dataclasses
 import json
-from collections.abc import Coroutine, Mapping
+from collections.abc import Mapping
 from typing import Any
 
 import structlog
+from starlette.requests import ClientDisconnect
 from starlette.types import Receive, Scope, Send
 
-from workbench.api.exchange import ClientLeftError, Exchange
+from workbench.api.exchange import Exchange
 from workbench.api.request_defaults import GENERATING, wish_of, with_defaults
+from workbench.api.routes import while_connected
 from workbench.errors import BadRequestError, NotFoundError, UnavailableError, WorkbenchError
 from workbench.service import Workbench
 from workbench.values import ApiRequest, Arrival, Progress, Target
@@ -66,31 +68,13 @@ class OpenAIGateway:
         arrival = Arrival()
         try:
             body = await exchange.read()
-            await self._while_client_stays(exchange, self._answer(exchange, body, arrival))
+            await while_connected(exchange.left(), self._answer(exchange, body, arrival))
         except NotFoundError as error:
             await exchange.fail(error, param="model", code="model_not_found")
         except WorkbenchError as error:
             await exchange.fail(error)
-        except ClientLeftError:
+        except ClientDisconnect:
             log.info("client left", path=scope["path"])
-
-    async def _while_client_stays(self, exchange: Exchange, work: Coroutine[Any, Any, None]) -> None:
-        """Carry out `work`; cancel it when the client leaves, which frees what it holds.
-
-        Raises:
-            ClientLeftError: it has left.
-        """
-        answering = asyncio.ensure_future(work)
-        leaving = asyncio.ensure_future(exchange.left())
-        try:
-            await asyncio.wait({answering, leaving}, return_when=asyncio.FIRST_COMPLETED)
-            if not answering.done() and not exchange.complete:
-                raise ClientLeftError
-            await answering  # with a complete response, what is left is to keep its figures
-        finally:
-            for task in (answering, leaving):
-                task.cancel()
-            await asyncio.gather(answering, leaving, return_exceptions=True)
 
     async def _answer(self, exchange: Exchange, body: Mapping[str, Any], arrival: Arrival) -> None:
         name = body.get("model")

@@ -3,11 +3,9 @@
 from typing import Any
 
 from fastapi import APIRouter
-from fastapi.responses import Response
 from pydantic import BaseModel, ConfigDict, Field
 
-from workbench.api.errors import ErrorBody, error_response
-from workbench.errors import WorkbenchError
+from workbench.api.routes import JsonRoute, failures
 from workbench.service import Workbench
 from workbench.values import VariantView
 
@@ -34,38 +32,22 @@ class Variant(BaseModel):
 
 def variants_router(workbench: Workbench) -> APIRouter:
     """The routes below `/admin/variants`."""
-    router = APIRouter(prefix="/admin/variants", tags=["Admin"])
+    router = APIRouter(prefix="/admin/variants", tags=["Admin"], route_class=JsonRoute)
 
-    @router.get("", summary="All variants")
+    @router.get("", summary="All variants", responses=failures())
     async def list_variants() -> list[Variant]:
         return [_shown(variant) for variant in workbench.gateway.variants()]
 
-    @router.post(
-        "",
-        summary="Give a model another name",
-        status_code=201,
-        response_model=Variant,
-        responses={status: {"model": ErrorBody} for status in (400, 404, 409)},
-    )
-    async def add_variant(variant: Variant) -> Variant | Response:
-        view = VariantView(
-            variant.name, variant.model, variant.system, variant.options, variant.context_length
+    @router.post("", summary="Give a model another name", status_code=201, responses=failures(404, 409))
+    async def add_variant(variant: Variant) -> Variant:
+        await workbench.gateway.add_variant(
+            VariantView(variant.name, variant.model, variant.system, variant.options, variant.context_length)
         )
-        try:
-            await workbench.gateway.add_variant(view)
-        except WorkbenchError as error:
-            return error_response(error)
         return variant
 
-    @router.delete(
-        "/{name:path}", summary="Take a variant away", status_code=204, responses={404: {"model": ErrorBody}}
-    )
-    async def remove_variant(name: str) -> Response:
-        try:
-            await workbench.gateway.remove_variant(name)
-        except WorkbenchError as error:
-            return error_response(error)
-        return Response(status_code=204)
+    @router.delete("/{name:path}", summary="Take a variant away", status_code=204, responses=failures(404))
+    async def remove_variant(name: str) -> None:
+        await workbench.gateway.remove_variant(name)
 
     return router
 
