@@ -127,5 +127,5 @@ async def test_200_requests_over_three_models_where_two_fit_half_of_them_given_u
             return status["in_flight"] == 0 and status["waiting"] == 0 and not any(held)
 
         async with asyncio.timeout(20):
-            while not await at_rest():
+            while not await at_rest():  # noqa: ASYNC110
                 await asyncio.sleep(0.1)

@@ -89,7 +89,7 @@ class FrontEnd:
         args.fingerprint_mode, args.fingerprint_value = "custom", f"vllm-{vllm.__version__}-{digest}"
         args.structured_outputs_config = llm.vllm_config.structured_outputs_config
         state = State()
-        await init_app_state(_Watched(llm, model), state, args, tasks)  # type: ignore[arg-type]
+        await init_app_state(_Watched(llm, model), state, args, tasks)
         routes = _pooling_routes(tasks, llm.model_config) if _pools(tasks) else _routes()
         return cls(_twin(routes, state))
 
