@@ -3,7 +3,6 @@
 import asyncio
 import json
 
-import httpx
 import pytest
 import schemathesis
 import websockets
