@@ -22,8 +22,8 @@ def api_app(tmp_path_factory: pytest.TempPathFactory) -> Iterator[AppProcess]:
     make_embedder(roots / "embedder")
     flags = ("--memory-budget", TWO_FIT, "--max-workers", "3", "--model-roots", str(roots))
     with running_app(data, *flags) as app:
-        app.wait_for("worker is warm")
-        app.wait_for("engine is imported")
+        app.wait_for("worker is warm", 120)
+        app.wait_for("engine is imported", 120)
         for name in ("thinker", "embedder"):
             body = {"folder": str(roots / name), "name": name}
             httpx.post(f"{app.url}/admin/models/local", json=body, timeout=60).raise_for_status()
