@@ -83,6 +83,7 @@ class OpenAIGateway:
         self._check_size(body)
         gateway, state = self._workbench.gateway, exchange.scope["state"]
         target = gateway.resolve(name)
+        state["model"] = target.model  # for the access log
         asked = with_defaults(exchange.path, body, target)
         if asked is not body:
             exchange.body = json.dumps(asked).encode()
@@ -105,6 +106,7 @@ class OpenAIGateway:
                         )
                     await front_end(self._inner_scope(exchange), exchange.replay, exchange.forward)
                 finally:
+                    state["tokens"] = request.watch.completion_tokens
                     admission.charge(request.watch.prompt_tokens + request.watch.completion_tokens)
                 if exchange.status >= 400:
                     request.figures.error = f"It was refused with status {exchange.status}."
