@@ -1,5 +1,7 @@
 """The values that the service hands out, in one place, for those above it."""
 
+from workbench.access.access import LOCAL, NOBODY, Caller, KeyView
+from workbench.access.limits import Limits
 from workbench.engine.spec import SamplingOptions
 from workbench.kv_caches import KvCacheView
 from workbench.measurements import Report
@@ -33,10 +35,13 @@ from workbench.views import (
 )
 
 __all__ = [
+    "LOCAL",
+    "NOBODY",
     "SPANS",
     "TIMES",
     "AnswerStats",
     "AnswerView",
+    "Caller",
     "ChatEvent",
     "ConversationView",
     "Departure",
@@ -44,7 +49,9 @@ __all__ = [
     "Finished",
     "GivingWay",
     "GpuLoad",
+    "KeyView",
     "KvCacheView",
+    "Limits",
     "MachineLoad",
     "MessageView",
     "ModelView",

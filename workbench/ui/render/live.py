@@ -1,12 +1,14 @@
 """What the frames of each page hold: HTML by panel id, and plain data for the page's script."""
 
 import asyncio
+import time
 from collections.abc import Sequence
 from typing import Any
 
 from workbench.api.events import FrameSource, FrameView
 from workbench.service import Workbench
 from workbench.ui import ids
+from workbench.ui.render import keys as keys_page
 from workbench.ui.render import kv_frame, picker, workers
 from workbench.ui.render import latency as latency_page
 from workbench.ui.render import models as models_page
@@ -65,10 +67,17 @@ def sources(workbench: Workbench) -> dict[str, FrameSource]:
             }
         }
 
+    async def keys(pool: PoolSnapshot, _models: Sequence[ModelView]) -> dict[str, Any]:
+        access = workbench.access
+        return {
+            "html": _top(pool) | {ids.KEYS: keys_page.keys(access.listed(), access.required, time.time())}
+        }
+
     return {
         "chat": FrameSource(chat),
         "kv": FrameSource(kv, restless=True),
         "latency": FrameSource(latency("")[1], restless=True, choose=latency),
         "pool": FrameSource(pool, restless=True),
         "models": FrameSource(models),
+        "keys": FrameSource(keys, restless=True, scope="admin"),
     }
