@@ -13,7 +13,7 @@ from workbench.catalog.store import Catalog
 from workbench.catalog.tables import Request, Swap
 from workbench.errors import WorkbenchError
 from workbench.pool.snapshot import SwapRecord
-from workbench.telemetry.estimates import SwitchEstimates
+from workbench.telemetry.estimates import AnswerLengths, SwitchEstimates
 from workbench.telemetry.recorder import ALL_MODELS, LiveRequest, Now, Recorder, Windows
 from workbench.telemetry.windows import SPANS, Counts, Outcome, Picture, Time
 from workbench.views import ModelView, RequestView, Residency, SwitchView
@@ -28,21 +28,6 @@ ASLEEP: frozenset[Residency] = frozenset({"asleep", "sleeping"})
 ON_DISK: frozenset[Residency] = frozenset({"disk", "unloading"})
 OUTCOMES: Mapping[str, Outcome] = {"abort": "cancelled", "error": "failed"}
 """By finish reason; every other is that of a complete answer."""
-
-
-@dataclasses.dataclass(frozen=True, slots=True)
-class Report:
-    """What was measured of one model, or of all, in one window; what goes on now; the last of each kind."""
-
-    now: Now
-    picture: Picture
-    past_read: bool
-    """Whether the windows have what earlier runs recorded."""
-    past_since: float
-    """Unix time of the oldest of it where not all could be read, else 0."""
-    switches: tuple[SwitchView, ...]
-    """The latest first."""
-    requests: tuple[RequestView, ...]
 
 
 class Figures(Protocol):
@@ -77,12 +62,15 @@ class Measurements:
     def __init__(self, catalog: Catalog) -> None:
         self._catalog = catalog
         self._estimates = SwitchEstimates()
+        self._lengths = AnswerLengths()
         self._recorder = Recorder()
         self._swaps: deque[SwapRecord] = deque(maxlen=KNOWN)
         self._requests: deque[RequestView] = deque(maxlen=KNOWN)
         self._began_at = time.time()
-        self._past_read = False
-        self._past_since = 0.0
+        self.past_read = False
+        """Whether the windows have what earlier runs recorded."""
+        self.past_since = 0.0
+        """Unix time of the oldest of it where not all could be read, else 0."""
         self._tasks: set[asyncio.Task[None]] = set()
 
     async def start(self) -> None:
@@ -98,7 +86,8 @@ class Measurements:
             self._estimates.add_first(swap.model, swap.total_s, swap.wait_s)
         for swap in reversed(swaps):
             self._keep_swap(swap)
-        self._requests.extend(life_of(request) for request in reversed(requests))
+        for request in reversed(requests):
+            self._keep_request(life_of(request))
         self._spawn(self._read_past())
 
     async def close(self) -> None:
@@ -115,12 +104,17 @@ class Measurements:
     async def record_request(self, request: Request) -> None:
         """Take a request that has ended, however it ended, and store it."""
         life = life_of(request)
-        self._requests.append(life)
+        self._keep_request(life)
         self._recorder.add_end(life.model, life.outcome, _times(life))
         try:
             await asyncio.to_thread(self._catalog.record_request, request)
         except WorkbenchError as error:
             log.error("request not stored", model=life.model, error=str(error))
+
+    def _keep_request(self, life: RequestView) -> None:
+        self._requests.append(life)
+        if life.outcome == "ok":
+            self._lengths.add(life.model, life.completion_tokens)
 
     def record_swap(self, record: SwapRecord) -> None:
         """Take a load or a wake, however it ended; it is stored in the background."""
@@ -149,7 +143,7 @@ class Measurements:
             log.error("earlier requests can't be read", error=str(error))
             return
         self._recorder.add_past(past)
-        self._past_read, self._past_since = True, since
+        self.past_read, self.past_since = True, since
 
     def _spawn(self, work: Coroutine[Any, Any, None]) -> None:
         task = asyncio.ensure_future(work)
@@ -158,28 +152,31 @@ class Measurements:
 
     # What it comes to.
 
-    def report(self, model: str, span: str, last: int) -> Report:
-        """What was measured.
+    def now(self, model: str) -> Now:
+        """What goes on with a model, or with `ALL_MODELS`."""
+        return self._recorder.now(model)
 
-        Args:
-            model: its name, or `ALL_MODELS`.
-            span: name of one of `SPANS`.
-            last: how many switches and requests to tell one by one.
-        """
-        return Report(
-            self._recorder.now(model),
-            self._recorder.picture(model, span),
-            self._past_read,
-            self._past_since,
-            tuple(self._switch(swap) for swap in _last(self._swaps, model, last)),
-            tuple(_last(self._requests, model, last)),
-        )
+    def picture(self, model: str, span: str) -> Picture:
+        """A window of a model, or of `ALL_MODELS`, as it is now; `span` is the name of one of `SPANS`."""
+        return self._recorder.picture(model, span)
+
+    def switches(self, model: str, last: int) -> list[SwitchView]:
+        """The last switches to a model, or to `ALL_MODELS`, the latest first."""
+        return [self._switch(swap) for swap in _last(self._swaps, model, last)]
+
+    def requests(self, model: str, last: int) -> list[RequestView]:
+        """The last requests to a model, or to `ALL_MODELS`, the latest first."""
+        return _last(self._requests, model, last)
 
     def _switch(self, swap: SwapRecord) -> SwitchView:
         if not swap.worker_start_s or swap.outcome != "ok":
             return SwitchView(swap, None, None)
         load_s = self._estimates.own(swap.model, woken=False) if swap.woken else swap.total_s - swap.wait_s
         return SwitchView(swap, swap.worker_start_s, load_s)
+
+    def expected_tokens(self, model: str, prompt_characters: int, max_tokens: int | None) -> int:
+        """Tokens that a request is expected to have, prompt and answer, by the model's last answers."""
+        return self._lengths.expected_tokens(model, prompt_characters, max_tokens)
 
     def switch_estimates(self, models: Iterable[ModelView]) -> Mapping[str, float]:
         """Seconds that a switch to each model would take now, by name; see `SwitchEstimates`.

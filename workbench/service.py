@@ -2,7 +2,7 @@
 
 import asyncio
 import contextlib
-from collections.abc import AsyncGenerator, AsyncIterator, Mapping, Sequence
+from collections.abc import AsyncGenerator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Self, TypeVar
 
@@ -36,8 +36,6 @@ T = TypeVar("T")
 
 log = structlog.get_logger("workbench")
 
-CHANGE_INTERVAL_S = 0.5
-
 
 class Workbench:
     """A running pool with its catalog. Use it as an async context manager.
@@ -63,7 +61,7 @@ class Workbench:
         self._pool_task: asyncio.Task[None] | None = None
         self._devices: tuple[Device, ...] = ()
         self._bring_up = BringUp()
-        self._changed = asyncio.Event()
+        self._changes = 0
         self._tasks: set[asyncio.Task[Any]] = set()
         self._closed = False
 
@@ -179,7 +177,7 @@ class Workbench:
 
     @property
     def pool_admin(self) -> PoolAdmin:
-        """Pins, drains, logs and history of the pool. Raises: ShuttingDownError: as `catalog`."""
+        """Loads, pins, drains, logs and history of the pool. Raises: ShuttingDownError: as `catalog`."""
         return self._running(self._pool_admin)
 
     # Models.
@@ -319,14 +317,10 @@ class Workbench:
         """The pool at this moment."""
         return self._controller.snapshot() if self._controller is not None else PoolSnapshot()
 
-    async def pool_changes(self) -> AsyncIterator[PoolSnapshot]:
-        """The pool now, and again after each change, at most twice a second; ends when Workbench closes."""
-        while not self._closed:
-            changed = self._changed
-            yield self.pool()
-            await changed.wait()
-            if not self._closed:
-                await asyncio.sleep(CHANGE_INTERVAL_S)
+    @property
+    def changes(self) -> int:
+        """Changes of the pool and the catalog so far: while it stays, so does what they are."""
+        return self._changes
 
     @property
     def measurements(self) -> Measurements:
@@ -345,29 +339,12 @@ class Workbench:
         return await self._running(self._kv_caches).look()
 
     async def load(self, model: str) -> None:
-        """Bring a model onto a device, evicting idle ones if need be."""
-        async with self._running(self._controller).ask(
-            await self._running(self._library).servable(model)
-        ) as ticket:
-            await ticket.lease()
+        """Bring a model onto a device, evicting idle ones if need be; see `PoolAdmin.load`."""
+        await self.pool_admin.load(model)
 
     async def unload(self, model: str, force: bool = False) -> None:
-        """Take a model off its device.
-
-        Raises:
-            NotFoundError: it is not on a device.
-            ConflictError: requests are in flight, or it is pinned, and `force` is False.
-        """
-        await self._running(self._controller).unload(model, force)
-
-    async def restart_worker(self, worker_id: str, force: bool = False) -> None:
-        """Replace a worker process.
-
-        Raises:
-            NotFoundError: there is no such worker.
-            ConflictError: requests are in flight on it and `force` is False.
-        """
-        await self._running(self._controller).restart(worker_id, force)
+        """Take a model off its device; see `PoolAdmin.unload`."""
+        await self.pool_admin.unload(model, force)
 
     # Inside.
 
@@ -377,8 +354,7 @@ class Workbench:
         return await Worker.start(worker_id, device, log_path, settings.prepared_dir, settings.prepared_bytes)
 
     def _notify(self) -> None:
-        self._changed.set()
-        self._changed = asyncio.Event()
+        self._changes += 1
 
     def _spawn(self, work: Any) -> None:
         task = asyncio.ensure_future(work)

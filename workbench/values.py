@@ -4,7 +4,6 @@ from workbench.access.access import LOCAL, NOBODY, Caller, KeyView
 from workbench.access.limits import Limits
 from workbench.engine.spec import SamplingOptions
 from workbench.kv_caches import KvCacheView
-from workbench.measurements import Report
 from workbench.pool.giving_way import GivingWay
 from workbench.pool.history import Departure, TimelineRow, TimelineSpan
 from workbench.pool.snapshot import (
@@ -18,6 +17,7 @@ from workbench.pool.snapshot import (
 )
 from workbench.pool_admin import PoolDetails
 from workbench.telemetry.machine import GpuLoad, MachineLoad
+from workbench.telemetry.recorder import Now
 from workbench.telemetry.windows import SPANS, TIMES, Picture
 from workbench.views import (
     AnswerStats,
@@ -55,12 +55,12 @@ __all__ = [
     "MachineLoad",
     "MessageView",
     "ModelView",
+    "Now",
     "Picture",
     "PoolDetails",
     "PoolSnapshot",
     "PresetView",
     "Progress",
-    "Report",
     "RequestView",
     "Residency",
     "RunnerSnapshot",

@@ -1,5 +1,6 @@
 """The Keys page: keys with what they may use, and the form that makes one."""
 
+import time
 from collections.abc import Sequence
 from html import escape
 
@@ -9,8 +10,14 @@ from workbench.values import KeyView
 SCOPE_WORDS = {"chat": "chat", "admin": "chat and admin"}
 
 
-def keys(views: Sequence[KeyView], required: bool, now: float) -> str:
-    """Every key, and whether one is needed at all."""
+def keys(views: Sequence[KeyView], required: bool, to_monotonic: float) -> str:
+    """Every key, and whether one is needed at all.
+
+    Args:
+        views: the keys.
+        required: whether one is asked for.
+        to_monotonic: what makes Unix seconds those of `time.monotonic`, which ages are counted by.
+    """
     note = (
         ""
         if required
@@ -19,11 +26,12 @@ def keys(views: Sequence[KeyView], required: bool, now: float) -> str:
     )
     if not views:
         return f'{note}<p class="empty">There are no keys yet.</p>'
-    return note + table("Keys", "key", [_key(view, now) for view in views])
+    return note + table("Keys", "key", [_key(view, to_monotonic) for view in views])
 
 
-def _key(view: KeyView, now: float) -> Row:
-    used = f"{age(max(0.0, now - view.last_used_at))} ago" if view.last_used_at else "never"
+def _key(view: KeyView, to_monotonic: float) -> Row:
+    now = time.monotonic()
+    used = f"{age(view.last_used_at + to_monotonic, now)} ago" if view.last_used_at else "never"
     return (
         view.name,
         {
@@ -32,7 +40,7 @@ def _key(view: KeyView, now: float) -> Row:
             "May": SCOPE_WORDS[view.scope],
             "Limits": _limits(view),
             "Last use": used,
-            "Created": f"{age(max(0.0, now - view.created_at))} ago",
+            "Created": f"{age(view.created_at + to_monotonic, now)} ago",
             "": button("revoke_key", "Revoke", view.name, name=view.name),
         },
     )
