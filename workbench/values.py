@@ -1,6 +1,6 @@
 """The values that the service hands out, in one place, for those above it."""
 
-from workbench.access.access import LOCAL, NOBODY, Caller, KeyView
+from workbench.access.access import LOCAL, NOBODY, SIGN_IN_S, Caller, KeyView
 from workbench.access.limits import Limits
 from workbench.engine.spec import SamplingOptions
 from workbench.kv_caches import KvCacheView
@@ -37,6 +37,7 @@ from workbench.views import (
 __all__ = [
     "LOCAL",
     "NOBODY",
+    "SIGN_IN_S",
     "SPANS",
     "TIMES",
     "AnswerStats",

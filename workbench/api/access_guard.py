@@ -10,7 +10,6 @@ from urllib.parse import parse_qsl, urlencode
 
 from fastapi.responses import HTMLResponse, RedirectResponse, Response
 from starlette.datastructures import Headers
-from starlette.requests import cookie_parser
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from workbench.api.errors import error_response
@@ -120,18 +119,17 @@ class AccessGuard:
                 return await self._sign_in(scope, path, secret, query)
         needed = needed_scope(path)
         authorization = _authorization(scope, headers)
-        caller = self._caller(scope, headers, authorization, needed)
+        caller = self._caller(scope, authorization, needed)
         if needed is not None:
             caller.demand(needed)
         self._check_origin(scope, path, authorization, caller)
         scope.setdefault("state", {})["caller"] = caller
         return None
 
-    def _caller(self, scope: Scope, headers: Headers, authorization: str, needed: str | None) -> Caller:
-        cookie = cookie_parser(headers.get("cookie", "")).get(self._cookie.name, "")
+    def _caller(self, scope: Scope, authorization: str, needed: str | None) -> Caller:
         access = self._workbench.access
         try:
-            return access.caller(authorization, cookie)
+            return access.caller(authorization, self._cookie.of(scope))
         except UnauthorizedError:
             if needed is None:
                 return NOBODY

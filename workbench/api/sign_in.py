@@ -6,8 +6,7 @@ from starlette.requests import cookie_parser
 from starlette.types import Scope
 
 from workbench.settings import Settings
-
-SIGN_IN_S = 30 * 86_400
+from workbench.values import SIGN_IN_S
 
 
 class SignInCookie:
