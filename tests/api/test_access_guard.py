@@ -266,7 +266,8 @@ async def test_nor_to_a_loopback_that_asks_for_no_key():
     client = make_client(FakeWorkbench())
     cross = {"sec-fetch-site": "cross-site", "origin": "https://evil.example"}
     assert client.post("/admin/unload").json() == {"name": "local"}
-    assert client.post("/admin/unload", headers=cross).status_code == 403
+    refusal = client.post("/admin/unload", headers=cross)
+    assert (refusal.status_code, refusal.json()["error"]["code"]) == (403, "cross_site_request")
     protocols = ["openai-insecure-api-key.guess"]
     with (
         pytest.raises(WebSocketDenialResponse) as refused,

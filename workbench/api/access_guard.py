@@ -122,7 +122,9 @@ class AccessGuard:
         caller = self._caller(scope, authorization, needed)
         if needed is not None:
             caller.demand(needed)
-        self._check_origin(scope, path, authorization, caller)
+        if self._is_forged(scope, path, authorization, caller):
+            refusal = "Requests from other sites are refused, unless they send a key in “Authorization”."
+            return error_response(ForbiddenError(refusal), code="cross_site_request")
         scope.setdefault("state", {})["caller"] = caller
         return None
 
@@ -137,18 +139,15 @@ class AccessGuard:
                 access.note_refusal(client_of(scope))
             raise
 
-    def _check_origin(self, scope: Scope, path: str, authorization: str, caller: Caller) -> None:
-        """Refuse what another site has a browser send along with a cookie, or to an open loopback.
+    def _is_forged(self, scope: Scope, path: str, authorization: str, caller: Caller) -> bool:
+        """Whether another site has a browser send this, along with a cookie or to an open loopback.
 
         A browser sends a header `Authorization` to another site only where that allows it, which this one
         never does; a WebSocket's subprotocols it sends anywhere: there the key has to be a valid one.
         """
         harmless = scope.get("method") in ("GET", "HEAD", "OPTIONS") and not _below(path, STREAMS)
         shown = bool(authorization) and (scope["type"] == "http" or caller.key_id is not None)
-        if not harmless and not shown and from_elsewhere(scope):
-            raise ForbiddenError(
-                "Requests from other sites are refused, unless they send a key in “Authorization”."
-            )
+        return not harmless and not shown and from_elsewhere(scope)
 
     # Browsers.
 
