@@ -17,6 +17,7 @@ ALLOWED = {
     "pool": {"engine"},
     "catalog": set(),
     "telemetry": set(),
+    "access": {"catalog"},
     "kv_caches": {"engine"},
     "views": {"pool", "telemetry"},
     "requests": {"catalog", "pool"},
@@ -28,6 +29,7 @@ ALLOWED = {
     "profiles": {"engine", "pool"},
     "prefetcher": {"engine", "pool"},
     "service": {
+        "access",
         "chat",
         "catalog",
         "engine",
@@ -41,12 +43,13 @@ ALLOWED = {
         "telemetry",
         "views",
     },
-    "values": {"engine", "kv_caches", "measurements", "pool", "pool_admin", "telemetry", "views"},
+    "values": {"access", "engine", "kv_caches", "measurements", "pool", "pool_admin", "telemetry", "views"},
     "api": {"pool", "service", "values"},
     "ui": {"api", "engine", "service", "values"},
     "server": {"api", "service", "ui"},
     "notebook": {"server", "service"},
-    "cli": {"server", "service", "telemetry"},
+    "keys_cli": {"access", "catalog"},
+    "cli": {"keys_cli", "server", "service", "telemetry"},
     "__init__": {"notebook"},
 }
 OPEN_TO_ALL = {"errors", "settings"}

@@ -8,6 +8,7 @@ from typing import Any, Self, TypeVar
 
 import structlog
 
+from workbench.access.access import Access
 from workbench.catalog.store import Catalog
 from workbench.chat.answer import Answering
 from workbench.chat.conversations import Conversations
@@ -23,18 +24,12 @@ from workbench.pool.bring_up import BringUp
 from workbench.pool.controller import Controller
 from workbench.pool.devices import Device, find_devices
 from workbench.pool.health import Limits
-from workbench.pool.snapshot import (
-    PoolSnapshot,
-    SwapRecord,
-)
+from workbench.pool.snapshot import PoolSnapshot, SwapRecord
 from workbench.pool.worker import Worker
 from workbench.pool_admin import PoolAdmin
 from workbench.prefetcher import Prefetcher
 from workbench.settings import Settings
-from workbench.views import (
-    ChatEvent,
-    ModelView,
-)
+from workbench.views import ChatEvent, ModelView
 
 __all__ = ["Conversations", "Workbench"]
 
@@ -54,6 +49,7 @@ class Workbench:
     def __init__(self, settings: Settings | None = None, **overrides: Any) -> None:
         self.settings = settings.model_copy(update=overrides) if settings else Settings(**overrides)
         self._catalog: Catalog | None = None
+        self._access: Access | None = None
         self._library: ModelLibrary | None = None
         self._measurements: Measurements | None = None
         self._controller: Controller | None = None
@@ -83,6 +79,8 @@ class Workbench:
         settings = self.settings
         self._devices = await asyncio.to_thread(find_devices, settings)
         self._catalog = await asyncio.to_thread(Catalog.open, settings.database_path, settings.seed_file)
+        self._access = Access(self._catalog.keys, settings)
+        await self._access.start()
         self._library = ModelLibrary(
             settings,
             self._catalog,
@@ -148,6 +146,8 @@ class Workbench:
         if self._tasks:
             await asyncio.wait(self._tasks, timeout=1)
         self._bring_up.close()
+        if self._access is not None:
+            await self._access.close()
         if self._catalog is not None:
             await asyncio.to_thread(self._catalog.close)
 
@@ -172,6 +172,11 @@ class Workbench:
         """
         return self._running(self._catalog)
 
+    @property
+    def access(self) -> Access:
+        """Keys, who comes with them, and what they may use. Raises: ShuttingDownError: as `catalog`."""
+        return self._running(self._access)
+
     def _running(self, part: T | None) -> T:
         """A part of a running Workbench; ShuttingDownError before it is started and once it closes."""
         if part is None or self._closed:
@@ -180,11 +185,7 @@ class Workbench:
 
     @property
     def pool_admin(self) -> PoolAdmin:
-        """Loads, pins, drains, logs and history of the pool.
-
-        Raises:
-            ShuttingDownError: Workbench is not running.
-        """
+        """Loads, pins, drains, logs and history of the pool. Raises: ShuttingDownError: as `catalog`."""
         return self._running(self._pool_admin)
 
     @property
@@ -340,11 +341,7 @@ class Workbench:
 
     @property
     def measurements(self) -> Measurements:
-        """What is measured of requests and switches.
-
-        Raises:
-            ShuttingDownError: Workbench is not running.
-        """
+        """What is measured of requests and switches. Raises: ShuttingDownError: as `catalog`."""
         return self._running(self._measurements)
 
     def switch_estimates(self) -> Mapping[str, float]:

@@ -1,5 +1,7 @@
 """The values that the service hands out, in one place, for those above it."""
 
+from workbench.access.access import LOCAL, NOBODY, SIGN_IN_S, Caller, KeyView
+from workbench.access.limits import Limits
 from workbench.engine.kv_cache import BlockState, KvSnapshot
 from workbench.engine.spec import SamplingOptions
 from workbench.gateway import ApiRequest, Target, Wish
@@ -37,6 +39,9 @@ from workbench.views import (
 )
 
 __all__ = [
+    "LOCAL",
+    "NOBODY",
+    "SIGN_IN_S",
     "SPANS",
     "TIMES",
     "AnswerStats",
@@ -44,6 +49,7 @@ __all__ = [
     "ApiRequest",
     "Arrival",
     "BlockState",
+    "Caller",
     "ChatEvent",
     "ConversationView",
     "Departure",
@@ -51,8 +57,10 @@ __all__ = [
     "Finished",
     "GivingWay",
     "GpuLoad",
+    "KeyView",
     "KvCacheView",
     "KvSnapshot",
+    "Limits",
     "MachineLoad",
     "MessageView",
     "ModelView",
