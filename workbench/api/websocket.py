@@ -16,47 +16,31 @@ has not taken yet waits in the engine's collector of its own request, and holds 
 import asyncio
 import json
 from typing import Any
-from urllib.parse import urlsplit
 
 import structlog
 from starlette.types import ASGIApp, Message, Scope
 from starlette.websockets import WebSocket, WebSocketDisconnect
 
+from workbench.api.access_guard import SUBPROTOCOL
 from workbench.api.openai import PATHS, PROGRESS_HEADER
 
 log = structlog.get_logger("workbench.api")
 
 MOST_AT_ONCE = 16
-POLICY_VIOLATION = 1008
 END = "[DONE]"
 
 
-class WebSocketGateway:
-    """One connection after the other gets a `_Connection`.
+async def serve(websocket: WebSocket, gateway: ASGIApp) -> None:
+    """Answer what comes over one connection.
 
     Args:
+        websocket: not accepted yet; who may connect was checked before.
         gateway: answers requests, as over HTTP.
-        origins: other web origins whose pages may connect.
     """
-
-    def __init__(self, gateway: ASGIApp, origins: tuple[str, ...] = ()) -> None:
-        self._gateway = gateway
-        self._origins = origins
-
-    async def serve(self, websocket: WebSocket) -> None:
-        """Answer what comes over one connection."""
-        if self._from_elsewhere(websocket):
-            await websocket.close(POLICY_VIOLATION, "Connections from other sites are refused.")
-            return
-        await websocket.accept()
-        await _Connection(websocket, self._gateway).run()
-
-    def _from_elsewhere(self, websocket: WebSocket) -> bool:
-        """Whether a page of another site connects: browsers let any page do so, and say which."""
-        origin = websocket.headers.get("origin", "")
-        if not origin or origin in self._origins:
-            return False
-        return urlsplit(origin).netloc != websocket.headers.get("host", "")
+    # A browser that offers subprotocols, in one of which its key may be, expects to have one taken.
+    offered = [name for name in websocket.scope.get("subprotocols", ()) if not name.startswith(SUBPROTOCOL)]
+    await websocket.accept(subprotocol=offered[0] if offered else None)
+    await _Connection(websocket, gateway).run()
 
 
 class _Connection:
