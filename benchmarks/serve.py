@@ -48,7 +48,6 @@ HEROES = ("fox", "bear", "cat", "dog", "hen", "owl", "frog", "wolf", "duck", "li
 class Subject:
     """A model to measure with."""
 
-    name: str
     folder: Path
     kv_cache_bytes: int
     max_tokens: int
@@ -212,11 +211,11 @@ def main() -> None:
     figures: Figures = {}
     if options.only != "tiny":
         prompt = "{number}. What does a {hero} do all day long?"
-        mid = Subject("mid", random_model("mid"), 512 << 20, 32, prompt)
+        mid = Subject(random_model("mid"), 512 << 20, 32, prompt)
         figures |= _figures_against_vllm(mid, options.rounds, ("",))
     if options.only != "mid":
         prompt = "Tell me a story about a {hero}"
-        teller = Subject("teller", DEMO / "storyteller", 64 << 20, 128, prompt)
+        teller = Subject(DEMO / "storyteller", 64 << 20, 128, prompt)
         figures |= _figures_against_vllm(teller, options.rounds, ("tiny_", "traced_tiny_"))
     publish(figures, options.json)
 
