@@ -1,8 +1,8 @@
 """What a variant adds to a request, and what a request says of itself."""
 
 import pytest
-from workbench.access.access import LOCAL, Caller
 
+from workbench.access.access import LOCAL, Caller
 from workbench.api.request_defaults import wish_of, with_defaults
 from workbench.values import Target
 
