@@ -252,6 +252,7 @@ class Gateway:
             figures.error = str(error)
             raise
         finally:
+            watch.ended()
             if live is not None:
                 live.end()
                 figures.error = figures.error or watch.error

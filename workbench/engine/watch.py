@@ -9,6 +9,10 @@ from contextvars import ContextVar
 from dataclasses import dataclass, field
 
 
+def _ignore(_watch: "Watch") -> None:
+    """Nobody is interested."""
+
+
 @dataclass
 class Watch:
     """One HTTP request. Belongs to the task that serves it."""
@@ -18,7 +22,7 @@ class Watch:
     context_length: int | None = None
     """Tokens that prompt and answer may have together; None for all that the model holds."""
     trace_headers: Mapping[str, str] | None = None
-    on_growth: Callable[["Watch"], None] = lambda watch: None
+    on_growth: Callable[["Watch"], None] = _ignore
     """Called after each engine step that added something."""
 
     prompt_tokens: int = 0
@@ -30,6 +34,10 @@ class Watch:
     error: str = ""
     """Why the engine could not answer, as a sentence."""
     engine_requests: set[str] = field(default_factory=set)
+
+    def ended(self) -> None:
+        """Tell nobody any more: the context lives on in threads that worked for it, and must not keep a model."""
+        self.on_growth = _ignore
 
 
 WATCH: ContextVar[Watch | None] = ContextVar("watch", default=None)
