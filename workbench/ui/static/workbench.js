@@ -250,6 +250,7 @@ window.workbench = (() => {
         reply = await server.act({ ...values, ...answers, confirmed: "yes" });
       }
       if (reply.done ?? reply.error) say(reply.done ?? reply.error, Boolean(reply.error));
+      if (reply.download) location.assign(new URL(reply.download, BASE)); // an attachment: the page stays
       return reply.error ? null : reply;
     } catch {
       say("Workbench did not answer. Try again when the connection is back.", true);
