@@ -16,6 +16,7 @@ from workbench.chat.turns import Turns
 from workbench.engine.prepared.store import PreparedStore
 from workbench.engine.spec import ModelSpec, SamplingOptions
 from workbench.errors import ShuttingDownError, WorkbenchError
+from workbench.gateway import Gateway
 from workbench.kv_caches import KvCaches, KvCacheView
 from workbench.library import ModelLibrary
 from workbench.measurements import Measurements
@@ -55,6 +56,7 @@ class Workbench:
         self._pool_admin: PoolAdmin | None = None
         self._answering: Answering | None = None
         self._turns: Turns | None = None
+        self._gateway: Gateway | None = None
         self._kv_caches: KvCaches | None = None
         self._prefetcher: Prefetcher | None = None
         self._prefetch_task: asyncio.Task[None] | None = None
@@ -100,6 +102,10 @@ class Workbench:
             pinned=self._library.is_pinned,
         )
         self._answering = Answering(self._catalog, self._controller, self._measurements)
+        self._gateway = Gateway(
+            self._catalog, self._library, self._controller, self._measurements, self._bring_up.import_engine
+        )
+        await self._gateway.start()
         self._turns = Turns(self._catalog, self._answering, self._library.servable)
         self._pool_admin = PoolAdmin(settings, self._library, self._controller)
         self._kv_caches = KvCaches(self._controller.serving_clients)
@@ -181,6 +187,15 @@ class Workbench:
     def pool_admin(self) -> PoolAdmin:
         """Loads, pins, drains, logs and history of the pool. Raises: ShuttingDownError: as `catalog`."""
         return self._running(self._pool_admin)
+
+    @property
+    def gateway(self) -> Gateway:
+        """The way of the API's requests to models.
+
+        Raises:
+            ShuttingDownError: Workbench is not running.
+        """
+        return self._running(self._gateway)
 
     # Models.
 

@@ -19,7 +19,13 @@ SHIPPED_DATA = CHECKOUT_DATA if IN_CHECKOUT else PACKAGE / "_data"
 OWN_DATA = CHECKOUT_DATA if IN_CHECKOUT else Path.home() / ".local" / "share" / "workbench"
 Site = Annotated[str, StringConstraints(pattern=r"^[^\s;,'\"]+$")]
 """As in a Content-Security-Policy: https://example.com, https://*.example.com."""
-LISTS = {"allowed_hosts": ",", "frame_ancestors": ",", "model_roots": ":", "cuda_graph_sizes": ","}
+LISTS = {
+    "allowed_hosts": ",",
+    "allowed_origins": ",",
+    "cuda_graph_sizes": ",",
+    "frame_ancestors": ",",
+    "model_roots": ":",
+}
 """Settings of several values, and what splits them."""
 
 
@@ -112,6 +118,16 @@ class Settings(BaseSettings):
     scheduling: Literal["fcfs", "priority", "sjf", "fair"] = Field(
         "fcfs",
         description="Who came first, who is most urgent, who asks for least, or who has had least of late.",
+    )
+
+    # The API.
+    api_wait: float = Field(
+        120, gt=0, description="For a model that a request names, unless it streams; then 503."
+    )
+    max_messages: int = Field(2048, ge=1, description="Messages, or input items, a request may have.")
+    max_choices: int = Field(32, ge=1, description="Answers that one request may ask for at once.")
+    allowed_origins: Annotated[tuple[str, ...], NoDecode] = Field(
+        (), description="Origins of other web pages, split by ',', that may call the API from a browser."
     )
 
     # Logs.

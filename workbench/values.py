@@ -2,7 +2,9 @@
 
 from workbench.access.access import LOCAL, NOBODY, SIGN_IN_S, Caller, KeyView
 from workbench.access.limits import Limits
+from workbench.engine.kv_cache import BlockState, KvSnapshot
 from workbench.engine.spec import SamplingOptions
+from workbench.gateway import ApiRequest, Target, Wish
 from workbench.kv_caches import KvCacheView
 from workbench.pool.giving_way import GivingWay
 from workbench.pool.history import Departure, TimelineRow, TimelineSpan
@@ -16,6 +18,7 @@ from workbench.pool.snapshot import (
     WorkerSnapshot,
 )
 from workbench.pool_admin import PoolDetails
+from workbench.requests import Arrival
 from workbench.telemetry.machine import GpuLoad, MachineLoad
 from workbench.telemetry.recorder import Now
 from workbench.telemetry.windows import SPANS, TIMES, Picture
@@ -32,6 +35,7 @@ from workbench.views import (
     Residency,
     SwitchView,
     Token,
+    VariantView,
 )
 
 __all__ = [
@@ -42,6 +46,9 @@ __all__ = [
     "TIMES",
     "AnswerStats",
     "AnswerView",
+    "ApiRequest",
+    "Arrival",
+    "BlockState",
     "Caller",
     "ChatEvent",
     "ConversationView",
@@ -52,6 +59,7 @@ __all__ = [
     "GpuLoad",
     "KeyView",
     "KvCacheView",
+    "KvSnapshot",
     "Limits",
     "MachineLoad",
     "MessageView",
@@ -68,9 +76,12 @@ __all__ = [
     "SamplingOptions",
     "SwapRecord",
     "SwitchView",
+    "Target",
     "TimelineRow",
     "TimelineSpan",
     "Token",
+    "VariantView",
     "WaiterSnapshot",
+    "Wish",
     "WorkerSnapshot",
 ]

@@ -147,7 +147,8 @@ class AccessGuard:
         """
         harmless = scope.get("method") in ("GET", "HEAD", "OPTIONS") and not _below(path, STREAMS)
         shown = bool(authorization) and (scope["type"] == "http" or caller.key_id is not None)
-        return not harmless and not shown and from_elsewhere(scope)
+        welcome = Headers(scope=scope).get("origin") in self._workbench.settings.allowed_origins
+        return not harmless and not shown and not welcome and from_elsewhere(scope)
 
     # Browsers.
 

@@ -7,6 +7,8 @@ import pickle
 from pathlib import Path
 from typing import Any
 
+from workbench.engine.parsers import ARGUMENTS as PARSER_ARGUMENTS
+from workbench.engine.parsers import parsers_of
 from workbench.engine.spec import ModelSpec
 from workbench.errors import ModelLoadError
 
@@ -18,6 +20,7 @@ SCHEDULING = {"scheduling_policy": "priority"}
 Who waits pushes nobody out. Where the KV cache is full, the last in that order is preempted, as is the last
 to come under vLLM's policy "fcfs".
 """
+CPU_WORKER = "workbench.engine.cpu_worker.WarmCPUWorker"
 SLEEPING_WORKER = "workbench.engine.sleep.SleepingWorker"
 SLEEPING_CPU_WORKER = "workbench.engine.cpu_sleep.SleepingCPUWorker"
 FAST_FORMATS = ("instanttensor", "fastsafetensors")
@@ -40,6 +43,7 @@ def pickled_config(spec: ModelSpec, device_memory_bytes: int) -> bytes:
     from workbench.engine.loading import LOAD_FORMAT
 
     wanted_bytes = spec.device_bytes + ACTIVATION_BYTES
+    further = {name: value for name, value in spec.engine_args if name not in PARSER_ARGUMENTS}
     try:
         _know_architecture(spec)
         args = AsyncEngineArgs(
@@ -55,7 +59,8 @@ def pickled_config(spec: ModelSpec, device_memory_bytes: int) -> bytes:
             load_format=LOAD_FORMAT,
             distributed_executor_backend=WarmExecutor,
             **_platform_arguments(spec),
-            **SCHEDULING | dict(spec.engine_args),
+            reasoning_parser=parsers_of(spec).reasoning,
+            **SCHEDULING | further,
         )
         return pickle.dumps(args.create_engine_config())
     except Exception as error:
@@ -67,8 +72,8 @@ def _platform_arguments(spec: ModelSpec) -> dict[str, Any]:
     from vllm.platforms import current_platform
 
     arguments: dict[str, Any] = {}
-    if spec.sleeps and current_platform.is_cpu():
-        arguments["worker_cls"] = SLEEPING_CPU_WORKER
+    if current_platform.is_cpu():
+        arguments["worker_cls"] = SLEEPING_CPU_WORKER if spec.sleeps else CPU_WORKER
     elif spec.sleeps:
         arguments |= {"enable_sleep_mode": True, "worker_cls": SLEEPING_WORKER}
     if spec.cuda_graph_sizes and not spec.eager:
