@@ -247,7 +247,7 @@ window.workbench = (() => {
     const button = document.getElementById("sign-out");
     if (!button) return;
     button.hidden = !signed_in;
-    button.title = `Sign out (${name})`;
+    button.title = button.ariaLabel = `Sign out (${name})`;
   }
 
   const busy = new WeakSet(); // buttons whose action runs; not disabled, which would take the focus away
