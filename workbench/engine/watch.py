@@ -21,6 +21,8 @@ class Watch:
     """Order in the engine's queue; lower goes first."""
     context_length: int | None = None
     """Tokens that prompt and answer may have together; None for all that the model holds."""
+    cache_salt: str = ""
+    """Prefixes in the KV cache are shared with requests of the same salt alone."""
     trace_headers: Mapping[str, str] | None = None
     on_growth: Callable[["Watch"], None] = _ignore
     """Called after each engine step that added something."""
