@@ -265,6 +265,7 @@ window.workbench = (() => {
       }
       if (reply.tell) await tell(reply.tell);
       if (reply.done ?? reply.error) say(reply.done ?? reply.error, Boolean(reply.error));
+      if (reply.download) location.assign(new URL(reply.download, BASE)); // an attachment: the page stays
       return reply.error ? null : reply;
     } catch {
       session();
