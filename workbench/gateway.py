@@ -8,10 +8,11 @@ from collections.abc import AsyncGenerator, Awaitable, Callable, Iterator, Mappi
 from contextlib import AsyncExitStack, contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Self
+from typing import Any, Protocol, Self
 
 import structlog
 from starlette.requests import ClientDisconnect
+from starlette.types import Receive, Scope, Send
 
 from workbench.catalog.store import Catalog
 from workbench.catalog.tables import Variant
@@ -27,13 +28,19 @@ from workbench.requests import Arrival, RequestFigures
 from workbench.telemetry.recorder import LiveRequest
 from workbench.views import VariantView
 
-if TYPE_CHECKING:
-    from workbench.engine.front_end import FrontEnd
-
 log = structlog.get_logger("workbench.api")
 
 LINGER_S = 15.0
 SAMPLING = frozenset(option.name for option in dataclasses.fields(SamplingOptions))
+
+
+class Application(Protocol):
+    """vLLM's web application over one model, as plain ASGI: `engine.front_end.FrontEnd`."""
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None: ...
+
+    def answers(self, path: str) -> bool:
+        """Whether this kind of model has that route."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -113,7 +120,7 @@ class ApiRequest:
         async for progress in self._ticket.stages():
             yield progress
 
-    async def front_end(self) -> "FrontEnd":
+    async def front_end(self) -> Application:
         """Wait for the model; returns vLLM's application over it.
 
         Raises:
@@ -136,10 +143,6 @@ class ApiRequest:
         finally:
             self.watch.ended()
             WATCH.reset(before)
-
-    def linger(self) -> None:
-        """Have the model go on loading for a while after this request has given up waiting."""
-        self._gateway.linger(self._spec)
 
     def refused(self, status: int) -> None:
         """The model's front end answered with an error."""
@@ -314,17 +317,18 @@ class Gateway:
         tokens = self.measurements.expected_tokens(model, wish.prompt_characters, wish.max_tokens)
         return Claim(wish.priority, wish.owner, tokens * wish.answers)
 
-    def linger(self, spec: ModelSpec) -> None:
+    def linger(self, model: str) -> None:
         """Ask for a model, once at a time, so that its load goes on for `LINGER_S` without anybody else."""
 
         async def wait() -> None:
             with contextlib.suppress(TimeoutError, WorkbenchError):
+                spec = await self.library.servable(model)
                 async with asyncio.timeout(LINGER_S), self.controller.ask(spec) as ticket:
                     await ticket.lease()
 
-        if spec.name not in self._lingering:
-            self._lingering[spec.name] = asyncio.ensure_future(wait())
-            self._lingering[spec.name].add_done_callback(lambda _: self._lingering.pop(spec.name))
+        if model not in self._lingering:
+            self._lingering[model] = asyncio.ensure_future(wait())
+            self._lingering[model].add_done_callback(lambda _: self._lingering.pop(model))
 
 
 def wrong_kind(model: str, path: str) -> BadRequestError:

@@ -10,7 +10,7 @@ and a load that nobody else waits for is given up.
 import json
 from collections.abc import Mapping
 from contextlib import AsyncExitStack
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import structlog
 from starlette.requests import ClientDisconnect
@@ -18,7 +18,7 @@ from starlette.types import Receive, Scope, Send
 
 from workbench.api.errors import method_refusal
 from workbench.api.exchange import Exchange
-from workbench.api.patience import Patience
+from workbench.api.patience import NotYetError, Patience
 from workbench.api.request_defaults import (
     GENERATING,
     check_size,
@@ -26,12 +26,9 @@ from workbench.api.request_defaults import (
     with_defaults,
 )
 from workbench.api.routes import while_connected
-from workbench.errors import BadRequestError, NotFoundError, UnavailableError, WorkbenchError
+from workbench.errors import BadRequestError, NotFoundError, WorkbenchError
 from workbench.service import Workbench
-from workbench.values import ApiRequest, Arrival, Target, wrong_kind
-
-if TYPE_CHECKING:
-    from workbench.engine.front_end import FrontEnd
+from workbench.values import ApiRequest, Application, Arrival, Target, wrong_kind
 
 log = structlog.get_logger("workbench.api")
 
@@ -100,9 +97,13 @@ class OpenAIGateway:
             request = self._workbench.gateway.request(
                 target, state["request_id"], wish, arrival, measured=exchange.path in GENERATING
             )
-            front_end = await while_connected(
-                exchange.left(), self._reach(exchange, asked, target, request, stack)
-            )
+            try:
+                front_end = await while_connected(
+                    exchange.left(), self._reach(exchange, asked, target, request, stack)
+                )
+            except NotYetError:
+                self._workbench.gateway.linger(target.model)
+                raise
             if front_end is None:
                 return
             try:
@@ -121,7 +122,7 @@ class OpenAIGateway:
         target: Target,
         request: ApiRequest,
         stack: AsyncExitStack,
-    ) -> "FrontEnd | None":
+    ) -> Application | None:
         """Wait for the request's model; None if the request was refused before one was asked for.
 
         Raises:
@@ -138,15 +139,11 @@ class OpenAIGateway:
                 return None
         await stack.enter_async_context(request)
 
-        async def bring() -> "FrontEnd":
+        async def bring() -> Application:
             await patience.follow(request.stages())
             return await request.front_end()
 
-        try:
-            front_end = await patience.wait(bring())
-        except UnavailableError:
-            request.linger()
-            raise
+        front_end = await patience.wait(bring())
         if not front_end.answers(exchange.path):
             raise wrong_kind(target.model, exchange.path)
         return front_end

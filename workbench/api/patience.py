@@ -19,6 +19,10 @@ COMMENTS_S = 5.0
 PROGRESS_HEADER = "x-workbench-progress"
 
 
+class NotYetError(UnavailableError):
+    """The model is on its way, but the client should not wait for so long."""
+
+
 class Patience:
     """A stream is kept alive with comments for as long as it takes; other requests wait up to a limit.
 
@@ -42,7 +46,7 @@ class Patience:
         """The outcome of `work`.
 
         Raises:
-            UnavailableError: it takes longer than the client should wait; it is cancelled then.
+            NotYetError: it takes longer than the client should wait; it is cancelled then.
         """
         working = asyncio.ensure_future(work)
         try:
@@ -52,9 +56,9 @@ class Patience:
                 if working.done():
                     break
                 if not self._streams and self._clock() >= self._ends_at:
-                    raise UnavailableError(
-                        f"The model is not there after {self._limit_s:g} s ({self._shown.detail}). It goes on "
-                        "loading: come again soon, or stream, which waits for as long as it takes."
+                    raise NotYetError(
+                        f"The model is not there after {self._limit_s:g} s ({self._shown.detail}). "
+                        "It goes on loading: come again soon, or stream, which waits for as long as it takes."
                     )
                 if self._streams and self._clock() >= self._comment_at:
                     await self._exchange.comment(self._shown.detail)

@@ -72,7 +72,7 @@ def check_size(body: Mapping[str, Any], most_entries: int, most_choices: int) ->
     if type(choices) is not int or choices < 1:
         raise BadRequestError("n must be a whole number, at least 1.")
     prompt = body.get("prompt")
-    if _is_several(prompt):
+    if isinstance(prompt, list) and _is_several(prompt):
         choices *= max(1, len(prompt))
     if choices > most_choices:
         raise BadRequestError(f"The request asks for {choices} answers at once; {most_choices} are allowed.")

@@ -130,7 +130,8 @@ class EngineClient:
         if self._failure is not None:
             raise self._failure
         if self._front_end is None or (self._front_end.done() and self._front_end.exception()):
-            self._front_end = asyncio.ensure_future(FrontEnd.over(self._llm, self._spec, self._parsers))
+            building = FrontEnd.over(self._llm, self._spec, self._parsers, lambda: self._failure)
+            self._front_end = asyncio.ensure_future(building)
         # A core that ends while it is asked what it can do never answers.
         failing = asyncio.ensure_future(self._failed.wait())
         await asyncio.wait({self._front_end, failing}, return_when=asyncio.FIRST_COMPLETED)

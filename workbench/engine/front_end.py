@@ -13,7 +13,7 @@ import functools
 import hashlib
 import time
 from argparse import Namespace
-from collections.abc import AsyncGenerator, Iterator
+from collections.abc import AsyncGenerator, Callable, Iterator
 from http import HTTPStatus
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -41,6 +41,7 @@ from vllm.v1.engine.exceptions import EngineDeadError, EngineGenerateError
 from workbench.engine.parsers import Parsers
 from workbench.engine.spec import ModelSpec
 from workbench.engine.watch import WATCH, Watch
+from workbench.errors import WorkbenchError
 
 if TYPE_CHECKING:
     from vllm.v1.engine.async_llm import AsyncLLM
@@ -80,13 +81,20 @@ class FrontEnd:
         return path in self._paths
 
     @classmethod
-    async def over(cls, llm: "AsyncLLM", spec: ModelSpec, parsers: Parsers) -> "FrontEnd":
+    async def over(
+        cls,
+        llm: "AsyncLLM",
+        spec: ModelSpec,
+        parsers: Parsers,
+        failure: Callable[[], WorkbenchError | None],
+    ) -> "FrontEnd":
         """Build it. Takes some 15 ms of the event loop.
 
         Args:
             llm: attached to a running core.
             spec: the model; requests and answers bear its name.
             parsers: what finds tool calls and reasoning in the model's text.
+            failure: why the engine is gone, once it is.
         """
         tasks, model = await llm.get_supported_tasks(), spec.name
         args = _arguments(spec.path, model, parsers)
@@ -95,7 +103,7 @@ class FrontEnd:
         args.fingerprint_mode, args.fingerprint_value = "custom", f"vllm-{vllm.__version__}-{digest}"
         args.structured_outputs_config = llm.vllm_config.structured_outputs_config
         state = State()
-        await init_app_state(_Watched(llm, model), state, args, tasks)
+        await init_app_state(_Watched(llm, model, failure), state, args, tasks)
         routes = _pooling_routes(tasks, llm.model_config) if _pools(tasks) else _routes()
         return cls(_twin(routes, state))
 
@@ -106,9 +114,10 @@ class FrontEnd:
 class _Watched:
     """An engine client that notes what is asked of it with the HTTP request it is asked for."""
 
-    def __init__(self, llm: "AsyncLLM", model: str) -> None:
+    def __init__(self, llm: "AsyncLLM", model: str, failure: Callable[[], WorkbenchError | None]) -> None:
         self._llm = llm
         self._model = model
+        self._failure = failure
 
     def __getattr__(self, name: str) -> Any:
         return getattr(self._llm, name)
@@ -118,9 +127,12 @@ class _Watched:
         return self._lost()
 
     def _lost(self) -> LostEngineError:
+        known = self._failure()
         return LostEngineError(
-            f"The engine that ran {self._model} has ended. Send the request again; "
-            "the log of its worker says more."
+            str(known)
+            if known
+            else f"The engine that ran {self._model} failed. Send the request again; the log of its worker "
+            "says more."
         )
 
     async def generate(

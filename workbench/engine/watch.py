@@ -38,7 +38,7 @@ class Watch:
     engine_requests: set[str] = field(default_factory=set)
 
     def ended(self) -> None:
-        """Tell nobody any more: the context lives on in threads that worked for it, and must not keep a model."""
+        """Tell nobody any more: threads that worked for it keep its context, which must keep no model."""
         self.on_growth = _ignore
 
 
