@@ -57,6 +57,7 @@ async def test_who_does_not_stream_is_told_to_come_again_while_the_model_loads(w
         assert int(answer.headers["retry-after"]) >= 1
         assert "goes on loading" in answer.json()["error"]["message"]
         await until(lambda: workbench.model("adder").residency == "device")
+    async with client_of(workbench) as client:
         again = await client.post("/v1/chat/completions", json={"model": "adder", "messages": SUM})
         assert again.status_code == 200
 
@@ -192,8 +193,11 @@ async def test_a_key_does_not_see_the_prefixes_of_another(workbench):
         {"role": "user", "content": "Tell me a story about a bear and a very long walk in the woods " * 3}
     ]
     cached = []
-    for key in (11, 12, 11):
-        caller = Caller(key, f"key {key}", frozenset({"chat"}))
+    for name in ("one", "other"):
+        await workbench.access.create(name)
+    keys = {key.name: key.id for key in workbench.access.listed()}
+    for name in ("one", "other", "one"):
+        caller = Caller(keys[name], name, frozenset({"chat"}))
         async with client_of(workbench, caller=caller) as client:
             body = {"model": "storyteller", "messages": prompt, "max_tokens": 2}
             answer = await client.post("/v1/chat/completions", json=body)
