@@ -22,18 +22,12 @@ from workbench.pool.bring_up import BringUp
 from workbench.pool.controller import Controller
 from workbench.pool.devices import Device, find_devices
 from workbench.pool.health import Limits
-from workbench.pool.snapshot import (
-    PoolSnapshot,
-    SwapRecord,
-)
+from workbench.pool.snapshot import PoolSnapshot, SwapRecord
 from workbench.pool.worker import Worker
 from workbench.pool_admin import PoolAdmin
 from workbench.prefetcher import Prefetcher
 from workbench.settings import Settings
-from workbench.views import (
-    ChatEvent,
-    ModelView,
-)
+from workbench.views import ChatEvent, ModelView
 
 __all__ = ["Conversations", "Workbench"]
 
@@ -48,8 +42,7 @@ class Workbench:
     """A running pool with its catalog. Use it as an async context manager.
 
     Args:
-        settings: read from the environment by default.
-        overrides: single settings that win over both.
+        settings: read from the environment by default; `overrides` are single ones that win over both.
     """
 
     def __init__(self, settings: Settings | None = None, **overrides: Any) -> None:
@@ -294,7 +287,7 @@ class Workbench:
     def compare(
         self,
         models: Sequence[str],
-        text: str,
+        text: str | None,
         *,
         conversation_id: int | None = None,
         system: str | None = None,
@@ -303,10 +296,11 @@ class Workbench:
         """Send a message to several models, together where they fit, else one after the other.
 
         The answers are kept as versions of one; that of the first model counts until another is chosen.
+        Without a text, the last question is sent to them, and earlier answers to it stay beside theirs.
 
         Yields:
-            The number of a model in `models`, and what happens with its answer. An error is the end of that
-            one answer, and raised for all only where the message itself is refused; see `chat`.
+            The number of a model in `models`, and what happens with its answer, as in `chat`. An error ends
+            only that answer; it is raised where all refuse the message.
         """
         return self._running(self._turns).compare(
             models, text, conversation_id, system, options or SamplingOptions()
@@ -339,7 +333,7 @@ class Workbench:
     def switch_estimates(self) -> Mapping[str, float]:
         """Seconds that a switch to each model would take now, by name.
 
-        Models that serve or are on their way, that are not here, or of which nothing is known are left out.
+        Left out are models that serve or are on their way, are not here, or of which nothing is known.
         """
         return self.measurements.switch_estimates(self.models)
 
@@ -349,9 +343,8 @@ class Workbench:
 
     async def load(self, model: str) -> None:
         """Bring a model onto a device, evicting idle ones if need be."""
-        async with self._running(self._controller).ask(
-            await self._running(self._library).servable(model)
-        ) as ticket:
+        spec = await self._running(self._library).servable(model)
+        async with self._running(self._controller).ask(spec) as ticket:
             await ticket.lease()
 
     async def unload(self, model: str, force: bool = False) -> None:

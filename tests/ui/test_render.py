@@ -86,16 +86,16 @@ def everywhere(text: str) -> str:
     answer = Answer(text, 0.0, text="x", token_count=2, first_token_at=0.1)
     stats = replace(STATS, switch_s=1, switch_reason=text)
     versions = (AnswerView("x", text, stats, text), AnswerView("x", text, stats, ""))
-    message = MessageView(1, "assistant", "x", text, stats, text, versions)
+    message = MessageView("x", text, stats, text, id=1, role="assistant", versions=versions)
     return "\n".join(
         [
-            chat.question(text, "turn-1", 1),
+            chat.question(text, "turn-1", replace(message, content=text)),
             chat.turn(message),
             chat.turn(replace(message, compared=True)),
             chat.growing([answer, replace(answer, text="", progress=progress)], 1, "turn-1", "x"),
             chat.failed([answer], "answer", text),
             *(html for _, html in chat.refused(text, [text], text)),
-            chat.conversation_list([ConversationView(1, text, text, 0, 1)]),
+            chat.conversation_list([ConversationView(1, text, text, 0)]),
             chat.conversation_list([], text),
             chat.preset_options([PresetView(text, text, {})]),
             latency.switches(hostile_switches(text)),

@@ -19,7 +19,7 @@ LAST = 12
 
 async def models(pool: PoolSnapshot, models: Sequence[ModelView]) -> dict[str, Any]:
     """The Models page."""
-    return {"html": _top(pool) | {ids.CATALOG: models_page.catalog(models)}}
+    return {"html": _top(pool) | {ids.CATALOG: models_page.catalog(models)}, "data": {}}
 
 
 def _top(pool: PoolSnapshot) -> dict[str, str]:

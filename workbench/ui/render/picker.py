@@ -4,6 +4,7 @@ from collections.abc import Iterable, Mapping
 from typing import Any
 
 from workbench.ui import figures
+from workbench.ui.parameters import own_defaults
 from workbench.ui.render.parts import RESIDENCY_LABELS, SERVABLE
 from workbench.values import ModelView, Residency
 
@@ -47,6 +48,8 @@ def _model(model: ModelView, estimate_s: float | None) -> dict[str, Any]:
         "note": _note(model),
         "servable": model.residency in SERVABLE,
         "tools": TOOLS.get(model.residency, ()),
+        "context": model.served_length,
+        "defaults": own_defaults(model.defaults),
     }
 
 

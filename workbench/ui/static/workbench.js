@@ -65,8 +65,20 @@ window.workbench = (() => {
   }
 
   function closeDrawers(onlyNarrow) {
-    if (!onlyNarrow || narrow.matches) body().dataset.drawer = "";
+    if (onlyNarrow && !narrow.matches) return;
+    const button = document.querySelector(`button[data-drawer="${body().dataset.drawer || "none"}"]`);
+    body().dataset.drawer = "";
+    button?.setAttribute("aria-expanded", "false");
   }
+
+  addEventListener("keydown", (event) => {
+    const open = body().dataset.drawer;
+    const clears = event.target.type === "search" && event.target.value;
+    if (event.key !== "Escape" || !open || clears || document.querySelector("dialog[open]")) return;
+    event.preventDefault();
+    closeDrawers();
+    document.querySelector(`button[data-drawer="${open}"]`).focus();
+  });
 
   // --- Live panels ------------------------------------------------------------------------------------
 
@@ -77,6 +89,7 @@ window.workbench = (() => {
   let serverName = "";
   let frameAt = 0;
   let heardAt = 0;
+  let lastHeardAt = Date.now(); // also while it is gone
 
   function panel(root, server) {
     const id = root.closest("[id]:not([id^='html-'])")?.id;
@@ -201,18 +214,27 @@ window.workbench = (() => {
     source.onerror = () => {
       source.close();
       heardAt = 0;
-      body().classList.add("disconnected");
+      missed();
       setTimeout(connect, 1000);
     };
   }
 
   function alive() {
-    heardAt = Date.now();
+    heardAt = lastHeardAt = Date.now();
     body().classList.remove("disconnected");
   }
 
+  /* The server is silent: say since when, and that all figures are from then. */
+  function missed() {
+    if (body().classList.contains("disconnected")) return;
+    const since = new Date(lastHeardAt).toLocaleTimeString([], { hourCycle: "h23" });
+    document.getElementById("disconnected").textContent = `Workbench has not answered since ${since}. Trying again …`;
+    body().classList.add("disconnected");
+  }
+
   setInterval(() => {
-    if (heardAt && Date.now() - heardAt > SILENCE && !document.hidden) body().classList.add("disconnected");
+    if (heardAt && Date.now() - heardAt > SILENCE && !document.hidden) missed();
+    if (body().classList.contains("disconnected")) return; // what is shown is of then
     for (const age of document.querySelectorAll(".live [data-age]")) {
       age.textContent = duration(Number(age.dataset.age) + (Date.now() - frameAt) / 1000);
     }
@@ -298,10 +320,12 @@ window.workbench = (() => {
     });
   }
 
-  function say(text, bad) {
+  /* A note that goes by itself; with `undo`, it has a button for that. */
+  function say(text, bad, undo) {
     const note = element("div", { className: bad ? "toast bad" : "toast", textContent: text });
+    if (undo) note.append(element("button", { type: "button", textContent: "Undo", onclick: undo }));
     document.getElementById("toasts").append(note);
-    setTimeout(() => note.remove(), bad ? 10000 : 4000);
+    setTimeout(() => note.remove(), bad || undo ? 10000 : 4000);
     note.addEventListener("click", () => note.remove());
   }
 
@@ -330,7 +354,7 @@ window.workbench = (() => {
 
   function start() {
     body().append(
-      element("div", { id: "disconnected", textContent: "Workbench is not answering. Trying again …" }),
+      element("div", { id: "disconnected" }),
       element("div", { id: "toasts" }),
     );
     document.getElementById("disconnected").setAttribute("role", "alert");
