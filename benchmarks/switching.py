@@ -182,6 +182,7 @@ async def _resident(workbench: Workbench, pair: Pair, count: int) -> list[TimedA
     """Answers of the two models in turn, both on the device."""
     options = SamplingOptions(temperature=0, max_tokens=pair.max_tokens)
     for model in pair.models:
+        await until(lambda: workbench.pool().warm)  # where none is, a model that is idle gives its worker
         await workbench.load(model.name)
     answers = []
     for number in range(count + DISCARDED):

@@ -17,6 +17,18 @@ class BadRequestError(WorkbenchError):
     status = 400
 
 
+class UnauthorizedError(WorkbenchError):
+    """No key came with the request, or one that is unknown, revoked or malformed."""
+
+    status = 401
+
+
+class ForbiddenError(WorkbenchError):
+    """The key is valid and has not the scope that this needs."""
+
+    status = 403
+
+
 class NotFoundError(WorkbenchError):
     """The model, conversation or worker that was named does not exist."""
 
@@ -27,6 +39,27 @@ class ConflictError(WorkbenchError):
     """The request contradicts the present state, such as unloading a model with work in flight."""
 
     status = 409
+
+
+class TooLargeError(WorkbenchError):
+    """The body of the request is longer than `max_body_bytes`."""
+
+    status = 413
+
+
+class TooManyRequestsError(WorkbenchError):
+    """A limit of the key, or of this Workbench as a whole, is reached.
+
+    Args:
+        message: which limit.
+        retry_after_s: seconds after which the same request can be let in.
+    """
+
+    status = 429
+
+    def __init__(self, message: str, retry_after_s: float) -> None:
+        super().__init__(message)
+        self.retry_after_s = retry_after_s
 
 
 class InsufficientMemoryError(WorkbenchError):

@@ -8,7 +8,10 @@ from collections.abc import Iterator
 
 import uvicorn
 from fastapi import FastAPI
+from starlette.types import ASGIApp
 
+from workbench.api.access_log import AccessLog
+from workbench.api.request_id import RequestIds
 from workbench.errors import UnavailableError
 from workbench.service import Workbench
 
@@ -47,11 +50,12 @@ def bind(host: str, port: int) -> socket.socket:
     return listener
 
 
-def build_app(workbench: Workbench) -> FastAPI:
+def build_app(workbench: Workbench) -> ASGIApp:
     """The whole web application. Imports Gradio, which takes 3 s."""
     from workbench.ui.app import mount
 
-    return mount(FastAPI(title="Workbench", docs_url=None, redoc_url=None, openapi_url=None), workbench)
+    app = mount(FastAPI(title="Workbench", docs_url=None, redoc_url=None, openapi_url=None), workbench)
+    return RequestIds(AccessLog(app))  # around all else: a request that is refused has an id and a line too
 
 
 class PageServer(uvicorn.Server):
@@ -63,7 +67,7 @@ class PageServer(uvicorn.Server):
         root_path: path prefix behind a reverse proxy.
     """
 
-    def __init__(self, app: FastAPI, listener: socket.socket, root_path: str = "") -> None:
+    def __init__(self, app: ASGIApp, listener: socket.socket, root_path: str = "") -> None:
         super().__init__(
             uvicorn.Config(
                 app,

@@ -35,6 +35,8 @@ def test_migrations_make_the_schema_of_the_tables(tmp_path: Path) -> None:
         tables.Preset.__tablename__,
         tables.Swap.__tablename__,
         tables.Request.__tablename__,
+        tables.ApiKey.__tablename__,
+        tables.SignIn.__tablename__,
     }
 
 

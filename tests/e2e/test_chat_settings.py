@@ -25,9 +25,7 @@ def test_a_preset_is_saved_used_and_deleted(chat: Page):
     chat.get_by_role("button", name="Save as preset").click()
     chat.get_by_role("dialog").get_by_role("textbox").fill(name)
     chat.get_by_role("dialog").get_by_role("button", name="Save").click()
-    expect(chat.get_by_label("Preset")).to_have_value(
-        name
-    )  # and on a phone the drawer is still there
+    expect(chat.get_by_label("Preset")).to_have_value(name)  # and on a phone the drawer is still there
     chat.reload()
     drawer(chat, "Settings")
     expect(chat.get_by_label("System prompt")).to_have_value("")

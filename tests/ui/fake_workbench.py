@@ -22,6 +22,7 @@ from workbench.chat.turns import Turns
 from workbench.engine.spec import GenerationChunk, ModelSpec
 from workbench.errors import BadRequestError, ConflictError, NotFoundError, WorkerDiedError
 from workbench.measurements import Measurements
+from workbench.pool.scheduling import NO_CLAIM, Claim
 from workbench.pool.snapshot import SwapRecord
 from workbench.settings import Settings
 from workbench.values import (
@@ -162,7 +163,7 @@ class FakeWorkbench:
         return ModelSpec(name, model.source, model.weight_bytes, 0, model.context_length)
 
     @asynccontextmanager
-    async def ask(self, spec: ModelSpec) -> AsyncIterator["FakeTicket"]:
+    async def ask(self, spec: ModelSpec, claim: Claim = NO_CLAIM) -> AsyncIterator["FakeTicket"]:
         """As the controller: a ticket for a model."""
         self.in_flight += 1
         self.touch()
@@ -279,11 +280,6 @@ class FakeWorkbench:
             raise ConflictError(f"{model} has {self.in_flight} request in flight; unloading cuts it off.")
         self._set(model, residency="disk")
 
-    async def restart_worker(self, worker_id: str, force: bool = False) -> None:
-        self.calls.append(("restart_worker", (worker_id, force)))
-        if self.in_flight and not force:
-            raise ConflictError(f"{worker_id} has {self.in_flight} request in flight; a restart cuts it off.")
-
     def close(self) -> None:
         self._closed = True
         self.touch()
@@ -318,9 +314,13 @@ class FakeTicket:
     async def lease(self) -> SimpleNamespace:
         waited_s = time.monotonic() - self._began
         swap = SwapRecord(self._model, "worker-1", "cpu", 0.0, "disk", (), "ok", total_s=waited_s)
-        return SimpleNamespace(waited_s=waited_s, swap=swap if self._switched else None, client=self)
+        return SimpleNamespace(
+            waited_s=waited_s, swap=swap if self._switched else None, client=self, priority=0
+        )
 
-    def generate(self, messages, _options, _request_id, *, go_on=False) -> AsyncIterator[GenerationChunk]:
+    def generate(
+        self, messages, _options, _request_id, *, go_on=False, priority=0
+    ) -> AsyncIterator[GenerationChunk]:
         return self._workbench.generate(self._model, messages, go_on)
 
 
@@ -336,6 +336,12 @@ class FakePoolAdmin:
 
     async def pin(self, model: str, pinned: bool = True) -> None:
         self._workbench._set(model, pinned=pinned)
+
+    async def restart(self, worker_id: str, force: bool = False) -> None:
+        self._workbench.calls.append(("restart", (worker_id, force)))
+        in_flight = self._workbench.in_flight
+        if in_flight and not force:
+            raise ConflictError(f"{worker_id} has {in_flight} request in flight; a restart cuts it off.")
 
     async def drain(self, worker_id: str, force: bool = False) -> None:
         if not force:

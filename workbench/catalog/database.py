@@ -39,14 +39,18 @@ _REMEDIES = {
 class Database:
     """An open database; `close` it, or the lock stays until the process ends.
 
+    Args:
+        path: the SQLite file, made if there is none.
+        beside: open it for a moment also where a running Workbench, of the same schema, holds it.
+
     Raises:
         UnavailableError: the file is in use by another Workbench, locked, read-only, damaged, no Workbench
             database, or from a newer Workbench. Sessions raise it too.
     """
 
-    def __init__(self, path: Path) -> None:
+    def __init__(self, path: Path, *, beside: bool = False) -> None:
         self._path = path
-        self._lock = _lock(path)
+        self._lock = _lock(path, beside)
         self._engine = create_engine(
             f"sqlite:///{path}",
             connect_args={"timeout": BUSY_TIMEOUT_S},
@@ -59,7 +63,7 @@ class Database:
         self._writer = self._engine.execution_options(begin="BEGIN IMMEDIATE")
         try:
             with _explained(path):
-                _migrate(path)
+                _migrate(path, may_change=self._lock is not None)
                 _open_connections(self._engine)
         except BaseException:
             self.close()
@@ -83,7 +87,8 @@ class Database:
 
     def close(self) -> None:
         self._engine.dispose()
-        self._lock.close()
+        if self._lock is not None:
+            self._lock.close()
 
 
 def latest_version() -> int:
@@ -95,8 +100,11 @@ def _migrations() -> list[Path]:
     return sorted(MIGRATIONS.glob("[0-9]*.sql"))
 
 
-def _lock(path: Path) -> IO[str]:
-    """Take the lock beside the database, which the kernel drops when this process ends, however it ends."""
+def _lock(path: Path, beside: bool) -> IO[str] | None:
+    """Take the lock beside the database, which the kernel drops when this process ends, however it ends.
+
+    None where another process has it, if that may be (`beside`).
+    """
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         lock = path.with_name(f"{path.name}.lock").open("a+")
@@ -108,6 +116,9 @@ def _lock(path: Path) -> IO[str]:
     try:
         fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except OSError as error:
+        if beside:
+            lock.close()
+            return None
         lock.seek(0)
         holder = lock.read().strip() or "unknown"
         lock.close()
@@ -121,8 +132,11 @@ def _lock(path: Path) -> IO[str]:
     return lock
 
 
-def _migrate(path: Path) -> None:
-    """Bring the schema to the latest version, each migration in a transaction of its own."""
+def _migrate(path: Path, may_change: bool) -> None:
+    """Bring the schema to the latest version, each migration in a transaction of its own.
+
+    A file that another process holds (`may_change` is False) must have that schema already.
+    """
     with closing(sqlite3.connect(path, timeout=BUSY_TIMEOUT_S, isolation_level=None)) as connection:
         version = _value(connection, "PRAGMA user_version")
         tables = _value(connection, "SELECT count(*) FROM sqlite_master")
@@ -135,6 +149,11 @@ def _migrate(path: Path) -> None:
             raise UnavailableError(
                 f"The database {path} comes from a newer Workbench (schema {version}; this one knows "
                 f"{latest_version()}): update Workbench, or choose another database with WORKBENCH_DATABASE."
+            )
+        if version < latest_version() and not may_change:
+            raise UnavailableError(
+                f"The database {path} is in use by an older Workbench (schema {version}; this one has "
+                f"{latest_version()}): stop that one first."
             )
         connection.execute("PRAGMA journal_mode = WAL")
         for number, migration in enumerate(_migrations()[version:], start=version + 1):

@@ -1,4 +1,4 @@
-"""The queries of the catalog: models and records; those of conversations are in `chats`.
+"""The queries of the catalog: models and records; conversations are in `chats`, keys in `keys`.
 
 The methods block and may be called from any thread: use `asyncio.to_thread` on an event loop. Rows that
 come out are values, detached from the database: changing one changes nothing, `update_…` does.
@@ -16,6 +16,7 @@ from sqlmodel import Session, col, func, select
 from workbench.catalog.chats import Chats
 from workbench.catalog.database import Database
 from workbench.catalog.hub import check_hub_source
+from workbench.catalog.keys import Keys
 from workbench.catalog.seed import top_up
 from workbench.catalog.serving import check_model
 from workbench.catalog.tables import Model, Request, Swap
@@ -28,6 +29,7 @@ class Catalog:
     def __init__(self, database: Database) -> None:
         self._database = database
         self.chats = Chats(database)
+        self.keys = Keys(database)
 
     @classmethod
     def open(cls, path: Path, seed_file: Path | None = None) -> Self:

@@ -15,6 +15,7 @@ DownloadState = Literal["none", "queued", "downloading", "done", "cancelled", "f
 Role = Literal["system", "user", "assistant"]
 SwapOutcome = Literal["ok", "failed", "cancelled"]
 EngineArg = str | int | float | bool
+KeyScope = Literal["chat", "admin"]
 
 
 class Model(SQLModel, table=True):
@@ -216,3 +217,36 @@ class Request(SQLModel, table=True):
     finish_reason: str = ""
     """ "stop" or "length" of a complete answer, "abort" of one that was stopped, "error" of a failed one."""
     error: str = ""
+
+
+class ApiKey(SQLModel, table=True):
+    """A key of the API and of the page; of the key itself only its digest is kept."""
+
+    __tablename__ = "api_keys"
+
+    id: int = Field(default=None, primary_key=True)
+    name: str = Field(unique=True)
+    prefix: str
+    """How the key begins, to tell it from others."""
+    digest: str = Field(unique=True)
+    scope: KeyScope = Field(default="chat", sa_type=String)
+    """"admin" may do all that "chat" may."""
+    requests_per_minute: int | None = None
+    tokens_per_day: int | None = None
+    """Of prompts and answers together, in a day of UTC."""
+    concurrency: int | None = None
+    created_at: float = Field(default_factory=time.time)
+    last_used_at: float | None = None
+    day: int = 0
+    """The day of UTC that `day_tokens` are of, counted from 1970-01-01."""
+    day_tokens: int = 0
+
+
+class SignIn(SQLModel, table=True):
+    """A browser that has shown a key; it holds a random token, of which this has the digest."""
+
+    __tablename__ = "sign_ins"
+
+    digest: str = Field(primary_key=True)
+    key_id: int = Field(foreign_key="api_keys.id", ondelete="CASCADE")
+    expires_at: float

@@ -16,10 +16,11 @@ import structlog
 
 from workbench.catalog.store import Catalog
 from workbench.catalog.tables import Conversation, Message
-from workbench.chat.answer import Answer, Answering, Arrival, Keep
+from workbench.chat.answer import Answer, Answering, Keep
 from workbench.chat.prompt import Prompt, continuation_prompt, question_prompt
 from workbench.engine.spec import ModelSpec, SamplingOptions
 from workbench.errors import BadRequestError, ConflictError, WorkbenchError
+from workbench.requests import Arrival
 from workbench.views import ChatEvent, Finished
 
 log = structlog.get_logger("workbench.chat")

@@ -70,6 +70,7 @@ class EngineClient:
         request_id: str,
         *,
         go_on: bool = False,
+        priority: int = 0,
     ) -> AsyncGenerator[GenerationChunk]:
         """Answer a conversation.
 
@@ -78,6 +79,7 @@ class EngineClient:
             options: sampling parameters; what is None comes from the model's generation config.
             request_id: unique name of the request.
             go_on: whether the last turn is the model's own, to be gone on with.
+            priority: the lease's; lower goes first.
 
         Raises:
             BadRequestError: the prompt doesn't fit, the template refuses the turns, or an option is out
@@ -91,7 +93,7 @@ class EngineClient:
         params = self._sampling_params(options, prompt_tokens)
         token_count = 0
         try:
-            async for output in self._llm.generate(prompt, params, request_id):
+            async for output in self._llm.generate(prompt, params, request_id, priority=priority):
                 completion = output.outputs[0]
                 token_count += len(completion.token_ids)
                 yield GenerationChunk(

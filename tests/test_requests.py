@@ -1,9 +1,9 @@
-"""What is said of an answer."""
+"""What is said of a request."""
 
 import pytest
 
-from workbench.chat.answer import describe_switch
 from workbench.pool.snapshot import SwapRecord
+from workbench.requests import describe_switch
 
 
 @pytest.mark.parametrize(
