@@ -213,6 +213,14 @@ def test_models_that_are_here_come_first_and_keep_their_places_in_a_switch():
     assert shown[0]["facts"] == "3.4 MB · 256 context · switch takes about 90 ms"
 
 
+def test_a_model_on_its_way_tells_how_far_it_is_and_can_be_given_up():
+    loading = Progress("loading", "Loading adder", 1_000_000, 3_400_000)
+    shown = picker.models(MODELS[:2], {"adder": 0.09}, [WaiterSnapshot("adder", 1, 70.0, loading)])
+    assert (shown[0]["facts"], shown[0]["since"]) == ("Loading adder 1.0 of 3.4 MB", 70.0)
+    assert shown[0]["tools"] == (("cancel_load", "Cancel"),)
+    assert shown[1]["tools"] == (("load", "Load"),)
+
+
 def test_a_model_that_is_not_here_says_so():
     (model,) = picker.models([MODELS[2]], {})
     assert (model["servable"], model["note"]) == (False, "qwen3-0.6b is not downloaded yet.")

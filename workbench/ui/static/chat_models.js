@@ -113,6 +113,7 @@ workbench.chat.models = (() => {
       list.append(modelRow(model, compares));
     }
     if (!list.children.length) list.append(element("li", { className: "empty", textContent: "No model of that name." }));
+    workbench.countOn(list);
     workbench.morph(byId("model-list"), list);
     byId("models-dialog").querySelector(".dialog-foot").hidden = !compares;
     byId("compare-done").textContent = picked.length > 1 ? `Compare ${picked.length} models` : "Pick two or more";
@@ -130,7 +131,7 @@ workbench.chat.models = (() => {
       element("span", { className: "tick-mark", textContent: compares ? (isPicked ? "☑" : "☐") : isPicked ? "✓" : "", ariaHidden: "true" }),
       element("span", { className: "name", textContent: model.name }),
       badge(model),
-      element("span", { className: "facts", textContent: model.facts || model.note }),
+      element("span", { className: "facts", textContent: model.facts || model.note }, ...sinceWhen(model)),
     );
     row.append(choose);
     for (const [todo, label] of model.tools) {
@@ -141,6 +142,14 @@ workbench.chat.models = (() => {
       row.append(button);
     }
     return row;
+  }
+
+  /* How long a model has been on its way; the page counts on. */
+  function sinceWhen({ since }) {
+    if (since === undefined) return [];
+    const age = element("span", { className: "figure" });
+    age.dataset.since = since;
+    return [" · ", age];
   }
 
   function clicked({ target }) {

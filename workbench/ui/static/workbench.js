@@ -258,12 +258,12 @@ window.workbench = (() => {
 
   // --- Actions, their questions and their outcome --------------------------------------------------------
 
-  const busy = new WeakSet(); // buttons whose action runs; not disabled, which would take the focus away
+  const busy = new WeakMap(); // button -> its action that runs; not disabled, which would take the focus away
 
   /* Ask the server for something, with the questions it has; returns its reply, or null if nothing was done. */
   async function act(server, values, button = {}) {
-    if (busy.has(button)) return null;
-    busy.add(button);
+    if (busy.get(button) === values.do) return null;
+    busy.set(button, values.do); // a button may come to stand for another action meanwhile
     try {
       let reply = await server.act(values);
       if (reply.ask) {
@@ -277,7 +277,7 @@ window.workbench = (() => {
       say("Workbench did not answer. Try again when the connection is back.", true);
       return null;
     } finally {
-      busy.delete(button);
+      if (busy.get(button) === values.do) busy.delete(button);
     }
   }
 
@@ -374,6 +374,6 @@ window.workbench = (() => {
   else start();
 
   return {
-    BASE, panel, region, view, choose, act, request, element, morph, become, say, closeDrawers, go, wanted, opened, topbar, themeButton,
+    BASE, panel, region, view, choose, act, request, element, morph, become, countOn, say, closeDrawers, go, wanted, opened, topbar, themeButton,
   };
 })();
