@@ -46,12 +46,19 @@ def test_a_model_is_downloaded_loaded_asked_and_unloaded_from_the_menu(chat: Pag
     expect(row).to_contain_text(re.compile(r"\d\.\d MB · .* context · switch takes about [\d.]+ m?s"))
 
 
+def warm_without(page: Page, name: str) -> Locator:
+    """Have a model on disk, beside a worker that is warm; its row in the menu."""
+    row = in_menu(page, name)
+    unload = row.get_by_role("button", name=f"Unload {name}")
+    if unload.count() == 0:
+        row.get_by_role("button", name=f"Load {name}").click()
+    unload.click()
+    expect(row).to_contain_text("on disk", timeout=LOAD_MS)
+    return row
+
+
 def test_a_switch_shows_how_far_it_is_and_is_cancelled(chat: Page, application: AppProcess):
-    row = in_menu(chat, "counter")
-    if row.get_by_role("button", name="Unload counter").count() == 0:
-        row.get_by_role("button", name="Load counter").click()
-    row.get_by_role("button", name="Unload counter").click()
-    expect(row).to_contain_text("on disk", timeout=LOAD_MS)  # and its worker is warm
+    warm_without(chat, "counter")
     chat.get_by_label("Search models").press("Enter")
     with frozen(worker.pid for worker in application.workers()):
         send(chat, "Count from 1 to 20")
@@ -66,16 +73,12 @@ def test_a_switch_shows_how_far_it_is_and_is_cancelled(chat: Page, application: 
 
 
 def test_a_load_from_the_menu_tells_how_far_it_is_and_is_cancelled(chat: Page, application: AppProcess):
-    row = in_menu(chat, "counter")
-    if row.get_by_role("button", name="Unload counter").count() == 0:
-        row.get_by_role("button", name="Load counter").click()
-    row.get_by_role("button", name="Unload counter").click()
-    expect(row).to_contain_text("on disk", timeout=LOAD_MS)
+    row = warm_without(chat, "counter")
     with frozen(worker.pid for worker in application.workers()):
         row.get_by_role("button", name="Load counter").click()
         expect(row).to_contain_text(re.compile(r"Loading counter 0\.0 of \d\.\d MB · 1 s"))
         row.get_by_role("button", name="Cancel counter").click()
-        expect(chat.locator(".toast")).to_contain_text("The load of counter is cancelled.")
+        expect(chat.get_by_text("The load of counter is cancelled.")).to_be_visible()
     expect(row).to_contain_text("on disk", timeout=LOAD_MS)
 
 
