@@ -11,6 +11,7 @@ from fastapi import FastAPI
 from starlette.types import ASGIApp
 
 from workbench.api.access_log import AccessLog
+from workbench.api.admin import admin_router, health_router
 from workbench.api.request_id import RequestIds
 from workbench.errors import UnavailableError
 from workbench.service import Workbench
@@ -54,7 +55,10 @@ def build_app(workbench: Workbench) -> ASGIApp:
     """The whole web application. Imports Gradio, which takes 3 s."""
     from workbench.ui.app import mount
 
-    app = mount(FastAPI(title="Workbench", docs_url=None, redoc_url=None, openapi_url=None), workbench)
+    app = FastAPI(title="Workbench", docs_url=None, redoc_url=None, openapi_url=None)
+    app.include_router(health_router(workbench))
+    app.include_router(admin_router(workbench))
+    app = mount(app, workbench)
     return RequestIds(AccessLog(app))  # around all else: a request that is refused has an id and a line too
 
 
