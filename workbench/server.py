@@ -11,7 +11,7 @@ from fastapi import FastAPI
 from starlette.types import ASGIApp
 
 from workbench.api.access_log import AccessLog
-from workbench.api.admin import admin_router, health_router
+from workbench.api.mount import for_other_origins, mount_api
 from workbench.api.request_id import RequestIds
 from workbench.errors import UnavailableError
 from workbench.service import Workbench
@@ -56,10 +56,9 @@ def build_app(workbench: Workbench) -> ASGIApp:
     from workbench.ui.app import mount
 
     app = FastAPI(title="Workbench", docs_url=None, redoc_url=None, openapi_url=None)
-    app.include_router(health_router(workbench))
-    app.include_router(admin_router(workbench))
-    app = mount(app, workbench)
-    return RequestIds(AccessLog(app))  # around all else: a request that is refused has an id and a line too
+    mount_api(app, workbench)
+    served = for_other_origins(mount(app, workbench), workbench.settings.allowed_origins)
+    return RequestIds(AccessLog(served))  # around all else: what is refused has an id and a line too
 
 
 class PageServer(uvicorn.Server):

@@ -17,8 +17,10 @@ from vllm.utils import func_utils
 from vllm.v1.engine.async_llm import AsyncLLM
 from vllm.v1.engine.exceptions import EngineDeadError, EngineGenerateError
 
+from workbench.engine.front_end import FrontEnd
 from workbench.engine.kv_cache import KvSnapshot
-from workbench.engine.spec import GenerationChunk, SamplingOptions
+from workbench.engine.parsers import parsers_of
+from workbench.engine.spec import GenerationChunk, ModelSpec, SamplingOptions
 from workbench.errors import BadRequestError, WorkbenchError, WorkerDiedError
 
 CORE_IDENTITY = (0).to_bytes(2, "little")
@@ -28,16 +30,21 @@ CORE_IDENTITY = (0).to_bytes(2, "little")
 class EngineClient:
     """One model's front end. `attach` and `close` block; the rest belongs to the event loop."""
 
-    def __init__(self, llm: AsyncLLM, model: str) -> None:
+    def __init__(self, llm: AsyncLLM, spec: ModelSpec) -> None:
         self._llm = llm
-        self._model = model
+        self._spec = spec
+        self._model = spec.name
+        self._parsers = parsers_of(spec)
+        self._front_end: asyncio.Task[FrontEnd] | None = None
         self._defaults: dict[str, Any] = llm.model_config.get_diff_sampling_param()
         """Sampling parameters of the model's generation config, which is read here once."""
         self._failure: WorkbenchError | None = None
         """Why no request can be answered any more."""
 
     @classmethod
-    def attach(cls, config: bytes, model: str, input_address: str, output_address: str) -> "EngineClient":
+    def attach(
+        cls, config: bytes, spec: ModelSpec, input_address: str, output_address: str
+    ) -> "EngineClient":
         """Bind both sockets, prepare the tokenizer, and wait until a core reports ready.
 
         Call it in a thread, beside the worker's load; `release` ends the wait.
@@ -47,7 +54,7 @@ class EngineClient:
             disable_log_stats=True,
             client_addresses={"input_address": input_address, "output_address": output_address},
         )
-        return cls(llm, model)
+        return cls(llm, spec)
 
     @staticmethod
     def release(input_address: str) -> None:
@@ -112,6 +119,18 @@ class EngineClient:
             ) from error
         except (VLLMClientError, ValueError) as error:
             raise BadRequestError(f"{self._model} can't take this request: {error}.") from error
+
+    async def front_end(self) -> FrontEnd:
+        """vLLM's OpenAI-compatible application over this model, made when it is first asked for.
+
+        Raises:
+            WorkerDiedError: the engine has died.
+        """
+        if self._failure is not None:
+            raise self._failure
+        if self._front_end is None:
+            self._front_end = asyncio.ensure_future(FrontEnd.over(self._llm, self._spec, self._parsers))
+        return await asyncio.shield(self._front_end)
 
     async def _render(self, messages: Sequence[dict[str, str]], go_on: bool) -> Any:
         """Apply the chat template and tokenize; returns vLLM's engine input."""

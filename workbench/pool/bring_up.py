@@ -109,7 +109,7 @@ class BringUp:
         input_address, output_address = f"{name}-in", f"{name}-out"
         worker.load(config, input_address, output_address)  # raises if the worker has died meanwhile
         attach = asyncio.ensure_future(
-            _in_thread(self._attaching, _attach, config, spec.name, input_address, output_address)
+            _in_thread(self._attaching, _attach, config, spec, input_address, output_address)
         )
         try:
             both: set[asyncio.Future[Any]] = {attach, loaded}
@@ -181,10 +181,10 @@ def _supported_architectures() -> frozenset[str]:
     return supported_architectures()
 
 
-def _attach(config: bytes, model: str, input_address: str, output_address: str) -> "EngineClient":
+def _attach(config: bytes, spec: ModelSpec, input_address: str, output_address: str) -> "EngineClient":
     from workbench.engine.client import EngineClient
 
-    return EngineClient.attach(config, model, input_address, output_address)
+    return EngineClient.attach(config, spec, input_address, output_address)
 
 
 def _release(input_address: str) -> None:

@@ -22,5 +22,5 @@ def build(act: Act) -> None:
             gr.HTML(FILTER, js_on_load="workbench.models.mount()", apply_default_css=False)
         panel(ids.CATALOG, act, elem_classes=["panel"])
         gr.HTML(NO_MODEL, apply_default_css=False)
-        gr.HTML("<h2>Add a model</h2>", apply_default_css=False)
+        gr.HTML('<h2 class="admin-only">Add a model</h2>', apply_default_css=False)
         panel(ids.ADD_MODEL, act, value=add_model(), elem_classes=["panel"])

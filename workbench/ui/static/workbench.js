@@ -2,7 +2,7 @@
    Gradio components call it through `js_on_load` and `js`; nothing here renders untrusted text as HTML. */
 window.workbench = (() => {
   const BASE = new URL("./", document.baseURI);
-  const PAGES = { "": "chat", kv: "kv", latency: "latency", pool: "pool", models: "models" };
+  const PAGES = { "": "chat", kv: "kv", latency: "latency", pool: "pool", models: "models", keys: "keys" };
   const SILENCE = 2500; // ms without a sign of life after which the server counts as gone; it beats each second
   const body = () => document.body;
   let source = null; // the event stream of the page that shows
@@ -96,14 +96,14 @@ window.workbench = (() => {
     region(id, root);
     root.addEventListener("click", (event) => {
       const button = event.target.closest("button[data-do]");
-      if (button) act(server, request(button), button);
+      if (button) workbench.act(server, request(button), button);
     });
     root.addEventListener("submit", (event) => {
       event.preventDefault();
       const form = event.target;
       const values = Object.fromEntries(new FormData(form));
       const button = form.querySelector("button");
-      act(server, { do: form.dataset.do, ...values }, button).then((reply) => reply?.done && form.reset());
+      workbench.act(server, { do: form.dataset.do, ...values }, button).then((reply) => (reply?.done || reply?.tell) && form.reset());
     });
   }
 
@@ -214,6 +214,7 @@ window.workbench = (() => {
     source.addEventListener("beat", alive);
     source.onerror = () => {
       source.close();
+      session(); // it may be that this browser is signed out
       heardAt = 0;
       missed();
       setTimeout(connect, 1000);
@@ -256,84 +257,25 @@ window.workbench = (() => {
     return `${Math.floor(total / 86400)} d ${Math.floor((total % 86400) / 3600)} h`;
   }
 
-  // --- Actions, their questions and their outcome --------------------------------------------------------
+  // --- Who the page is for, and its small parts ------------------------------------------------------
 
-  const busy = new WeakMap(); // button -> its action that runs; not disabled, which would take the focus away
-
-  /* Ask the server for something, with the questions it has; returns its reply, or null if nothing was done. */
-  async function act(server, values, button = {}) {
-    if (busy.get(button) === values.do) return null;
-    busy.set(button, values.do); // a button may come to stand for another action meanwhile
-    try {
-      let reply = await server.act(values);
-      if (reply.ask) {
-        const answers = await ask(reply.ask);
-        if (!answers) return null;
-        reply = await server.act({ ...values, ...answers, confirmed: "yes" });
-      }
-      if (reply.done ?? reply.error) say(reply.done ?? reply.error, Boolean(reply.error));
-      return reply.error ? null : reply;
-    } catch {
-      say("Workbench did not answer. Try again when the connection is back.", true);
-      return null;
-    } finally {
-      if (busy.get(button) === values.do) busy.delete(button);
-    }
+  /* Learn who this page is for; where it is for nobody any more, its reload leads to the sign-in. */
+  async function session() {
+    const response = await fetch(new URL("session", BASE)).catch(() => null);
+    if (response?.status === 401) return location.reload();
+    if (!response?.ok) return;
+    const { name, scopes, signed_in } = await response.json();
+    body().classList.toggle("admin", scopes.includes("admin"));
+    const button = document.getElementById("sign-out");
+    if (!button) return;
+    button.hidden = !signed_in;
+    button.title = `Sign out (${name})`;
   }
 
   function element(tag, properties = {}, ...children) {
     const made = Object.assign(document.createElement(tag), properties);
     made.append(...children);
     return made;
-  }
-
-  /* A question in a dialog. Resolves to the answers, or null if the person changes their mind. */
-  function ask({ text, more, button, field, option, calm }) {
-    const form = element("form", { method: "dialog" }, element("p", { textContent: text, id: "dialog-text" }));
-    if (more) form.append(element("p", { textContent: more, id: "dialog-more", className: "more" }));
-    if (field) {
-      const input = element("input", { name: field.name, value: field.value, autocomplete: "off", required: true });
-      form.append(element("label", { textContent: field.label }, input));
-    }
-    if (option) {
-      const tick = element("input", { type: "checkbox", name: option.name, value: "yes" });
-      form.append(element("label", { className: "tick" }, tick, element("span", { textContent: option.label })));
-    }
-    form.append(
-      element(
-        "div",
-        { className: "choices" },
-        element("button", { textContent: "Cancel", value: "no", formNoValidate: true, type: "submit" }),
-        element("button", { textContent: button, value: "yes", className: field || calm ? "primary" : "danger" }),
-      ),
-    );
-    const dialog = element("dialog", { className: "ask" }, form);
-    dialog.setAttribute("aria-labelledby", "dialog-text");
-    if (more) dialog.setAttribute("aria-describedby", "dialog-more");
-    body().append(dialog);
-    dialog.showModal();
-    form.querySelector("input:not([type=checkbox])")?.select();
-    return new Promise((resolve) => {
-      form.addEventListener("keydown", (event) => {
-        if (event.key === "Enter" && event.target.tagName === "INPUT") {
-          event.preventDefault();
-          form.requestSubmit(form.querySelector("button[value=yes]"));
-        }
-      });
-      dialog.addEventListener("close", () => {
-        dialog.remove();
-        resolve(dialog.returnValue === "yes" ? Object.fromEntries(new FormData(form)) : null);
-      });
-    });
-  }
-
-  /* A note that goes by itself; with `undo`, it has a button for that. */
-  function say(text, bad, undo) {
-    const note = element("div", { className: bad ? "toast bad" : "toast", textContent: text });
-    if (undo) note.append(element("button", { type: "button", textContent: "Undo", onclick: undo }));
-    document.getElementById("toasts").append(note);
-    setTimeout(() => note.remove(), bad || undo ? 10000 : 4000);
-    note.addEventListener("click", () => note.remove());
   }
 
   /* The conversation that the URL names, "" for none. */
@@ -350,8 +292,13 @@ window.workbench = (() => {
     show(pageOf(new URL(location)));
   }
 
-  function themeButton(root) {
-    root.querySelector("button").addEventListener("click", () => {
+  function tools(root) {
+    root.querySelector("#sign-out").addEventListener("click", async () => {
+      await fetch(new URL("logout", BASE), { method: "POST" });
+      location.assign(new URL("login", BASE));
+    });
+    session();
+    root.querySelector("#theme-button").addEventListener("click", () => {
       const dark = body().classList.toggle("dark");
       localStorage.setItem("theme", dark ? "dark" : "light");
     });
@@ -374,6 +321,6 @@ window.workbench = (() => {
   else start();
 
   return {
-    BASE, panel, region, view, choose, act, request, element, morph, become, countOn, say, closeDrawers, go, wanted, opened, topbar, themeButton,
+    BASE, panel, region, view, choose, request, element, morph, become, countOn, closeDrawers, go, wanted, opened, topbar, tools,
   };
 })();
