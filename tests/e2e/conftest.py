@@ -14,9 +14,9 @@ from tests.app_process import AppProcess, running_app
 from tests.catalog.hub_server import HubServer, Repository
 from tests.conftest import DEMO
 from tests.ui.browsing import open_page
-from tests.ui.conftest import browser_type_launch_args
+from tests.ui.conftest import browser_type_launch_args, context, page
 
-__all__ = ["browser_type_launch_args"]
+__all__ = ["browser_type_launch_args", "context", "page"]
 
 PHONE = {"width": 390, "height": 844}
 HUB_MODELS = {

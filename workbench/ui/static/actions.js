@@ -17,9 +17,10 @@
       }
       if (reply.tell) await tell(reply.tell);
       if (reply.done ?? reply.error) say(reply.done ?? reply.error, Boolean(reply.error));
+      if (reply.download) location.assign(new URL(reply.download, workbench.BASE)); // an attachment: the page stays
       return reply.error ? null : reply;
     } catch {
-      session();
+      workbench.session();
       say("Workbench did not answer. Try again when the connection is back.", true);
       return null;
     } finally {

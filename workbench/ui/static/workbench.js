@@ -269,7 +269,7 @@ window.workbench = (() => {
     const button = document.getElementById("sign-out");
     if (!button) return;
     button.hidden = !signed_in;
-    button.title = `Sign out (${name})`;
+    button.title = button.ariaLabel = `Sign out (${name})`;
   }
 
   function element(tag, properties = {}, ...children) {
@@ -321,6 +321,6 @@ window.workbench = (() => {
   else start();
 
   return {
-    BASE, panel, region, view, choose, request, element, morph, become, countOn, closeDrawers, go, wanted, opened, topbar, tools,
+    BASE, panel, region, view, choose, request, session, element, morph, become, countOn, closeDrawers, go, wanted, opened, topbar, tools,
   };
 })();
