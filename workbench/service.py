@@ -102,7 +102,12 @@ class Workbench:
         )
         self._answering = Answering(self._catalog, self._controller, self._measurements)
         self._gateway = Gateway(
-            self._catalog, self._library, self._controller, self._measurements, self._bring_up.import_engine
+            self._catalog,
+            self._library,
+            self._controller,
+            self._measurements,
+            self._bring_up.import_engine,
+            lambda spec: self._bring_up.generates(spec, self._devices[0].memory_bytes),
         )
         await self._gateway.start()
         self._turns = Turns(self._catalog, self._answering, self._library.servable)
