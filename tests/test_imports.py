@@ -39,7 +39,7 @@ ALLOWED = {
         "views",
     },
     "values": {"engine", "kv_caches", "measurements", "pool", "pool_admin", "telemetry", "views"},
-    "api": {"pool", "service", "values"},
+    "api": {"pool", "service", "values", "telemetry"},
     "ui": {"api", "engine", "service", "values"},
     "server": {"api", "service", "ui"},
     "notebook": {"server", "service"},

@@ -1,7 +1,10 @@
 """A request on its way through the pool: its times and tokens, and the record that stays of it."""
 
 import time
+import uuid
 from dataclasses import dataclass, field
+
+import structlog
 
 from workbench.catalog.tables import Request
 from workbench.pool.lease import Lease
@@ -9,6 +12,13 @@ from workbench.pool.snapshot import SwapRecord
 
 LONG_WAIT_S = 1.0
 """A wait for a worker, or for room, that a switch's reason must tell."""
+
+
+def new_request_id() -> str:
+    """A unique id, which begins with that of the HTTP request where the request came with one."""
+    outer = structlog.contextvars.get_contextvars().get("request_id")
+    unique = uuid.uuid4().hex
+    return f"{outer}-{unique[:8]}" if outer else unique
 
 
 @dataclass(frozen=True, slots=True)

@@ -11,6 +11,7 @@ from fastapi import FastAPI
 from starlette.types import ASGIApp
 
 from workbench.api.access_log import AccessLog
+from workbench.api.metrics import MetricsPage
 from workbench.api.request_id import RequestIds
 from workbench.errors import UnavailableError
 from workbench.service import Workbench
@@ -54,8 +55,12 @@ def build_app(workbench: Workbench) -> ASGIApp:
     """The whole web application. Imports Gradio, which takes 3 s."""
     from workbench.ui.app import mount
 
-    app = mount(FastAPI(title="Workbench", docs_url=None, redoc_url=None, openapi_url=None), workbench)
-    return RequestIds(AccessLog(app))  # around all else: a request that is refused has an id and a line too
+    metrics = MetricsPage(workbench)
+    app = FastAPI(title="Workbench", docs_url=None, redoc_url=None, openapi_url=None)
+    app.include_router(metrics.router())
+    app = mount(app, workbench)
+    # Around all else: a request that is refused has an id and a line too.
+    return RequestIds(AccessLog(app, metrics.on_api_request, workbench.measurements.traces))
 
 
 class PageServer(uvicorn.Server):

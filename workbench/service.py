@@ -22,18 +22,12 @@ from workbench.pool.bring_up import BringUp
 from workbench.pool.controller import Controller
 from workbench.pool.devices import Device, find_devices
 from workbench.pool.health import Limits
-from workbench.pool.snapshot import (
-    PoolSnapshot,
-    SwapRecord,
-)
+from workbench.pool.snapshot import PoolSnapshot, SwapRecord
 from workbench.pool.worker import Worker
 from workbench.pool_admin import PoolAdmin
 from workbench.prefetcher import Prefetcher
 from workbench.settings import Settings
-from workbench.views import (
-    ChatEvent,
-    ModelView,
-)
+from workbench.views import ChatEvent, ModelView
 
 __all__ = ["Conversations", "Workbench"]
 
@@ -66,7 +60,7 @@ class Workbench:
         self._prefetch_task: asyncio.Task[None] | None = None
         self._pool_task: asyncio.Task[None] | None = None
         self._devices: tuple[Device, ...] = ()
-        self._bring_up = BringUp()
+        self._bring_up = BringUp(self.settings.otlp_endpoint)
         self._changed = asyncio.Event()
         self._tasks: set[asyncio.Task[Any]] = set()
         self._closed = False
@@ -92,7 +86,8 @@ class Workbench:
             self._notify,
         )
         await self._library.start()
-        self._measurements = Measurements(self._catalog)
+        engines = self._bring_up.metrics.collect
+        self._measurements = Measurements(self._catalog, engines, settings.otlp_endpoint)
         await self._measurements.start()
         self._controller = Controller(
             self._devices,

@@ -1,5 +1,6 @@
 """Frozen pictures of the pool, for everybody above it. Bytes are bytes, times are seconds."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Literal
 
@@ -137,3 +138,17 @@ class SwapRecord:
     """What the client took longer than the worker."""
     total_s: float = 0.0
     device_bytes: int = 0
+
+    @property
+    def phases(self) -> Mapping[str, float]:
+        """Seconds of each phase, in their order."""
+        if self.woken:
+            return {"wait": self.wait_s, "wake": self.weights_s}
+        return {
+            "wait": self.wait_s,
+            "configure": self.configure_s,
+            "create": self.create_s,
+            "weights": self.weights_s,
+            "kv_cache": self.kv_cache_s,
+            "attach": self.attach_s,
+        }
