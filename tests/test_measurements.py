@@ -98,6 +98,18 @@ async def test_failed_and_stopped_requests_are_counted_and_not_measured(catalog:
     assert len(catalog.recent_requests()) == 4
 
 
+async def test_only_complete_answers_tell_how_long_the_next_one_is(catalog: Catalog):
+    measurements = Measurements(catalog)
+    await measurements.record_request(request(1, completion_tokens=30))
+    await measurements.record_request(request(2, completion_tokens=2, finish_reason="abort"))
+    await measurements.record_request(request(3, completion_tokens=0, finish_reason="error", error="!"))
+    assert measurements.expected_tokens("adder", 40, None) == 40
+    after_a_restart = Measurements(catalog)
+    await after_a_restart.start()
+    assert after_a_restart.expected_tokens("adder", 40, None) == 40
+    await after_a_restart.close()
+
+
 async def test_the_next_run_knows_what_was_recorded(catalog: Catalog):
     first = Measurements(catalog)
     await first.record_request(request(1))

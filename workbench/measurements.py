@@ -13,7 +13,7 @@ from workbench.catalog.store import Catalog
 from workbench.catalog.tables import Request, Swap
 from workbench.errors import WorkbenchError
 from workbench.pool.snapshot import SwapRecord
-from workbench.telemetry.estimates import SwitchEstimates
+from workbench.telemetry.estimates import AnswerLengths, SwitchEstimates
 from workbench.telemetry.metrics import Engines, Metrics, no_engines
 from workbench.telemetry.recorder import ALL_MODELS, LiveRequest, Now, Recorder, Windows
 from workbench.telemetry.traces import Traces, open_traces
@@ -83,6 +83,7 @@ class Measurements:
     ) -> None:
         self._catalog = catalog
         self._estimates = SwitchEstimates()
+        self._lengths = AnswerLengths()
         self._recorder = Recorder()
         self.metrics = Metrics(engines)
         """The same for Prometheus, of this run alone."""
@@ -110,7 +111,8 @@ class Measurements:
             self._estimates.add_first(swap.model, swap.total_s, swap.wait_s)
         for swap in reversed(swaps):
             self._keep_swap(swap)
-        self._requests.extend(life_of(request) for request in reversed(requests))
+        for request in reversed(requests):
+            self._keep_request(life_of(request))
         self._spawn(self._read_past())
 
     async def close(self) -> None:
@@ -129,7 +131,7 @@ class Measurements:
     async def record_request(self, request: Request) -> None:
         """Take a request that has ended, however it ended, and store it."""
         life = life_of(request)
-        self._requests.append(life)
+        self._keep_request(life)
         times = _times(life)
         self._recorder.add_end(life.model, life.outcome, times)
         self.metrics.end_request(
@@ -145,6 +147,11 @@ class Measurements:
             await asyncio.to_thread(self._catalog.record_request, request)
         except WorkbenchError as error:
             log.error("request not stored", model=life.model, error=str(error))
+
+    def _keep_request(self, life: RequestView) -> None:
+        self._requests.append(life)
+        if life.outcome == "ok":
+            self._lengths.add(life.model, life.completion_tokens)
 
     def record_swap(self, record: SwapRecord) -> None:
         """Take a load or a wake, however it ended; it is stored in the background."""
@@ -207,6 +214,10 @@ class Measurements:
             return SwitchView(swap, None, None)
         load_s = self._estimates.own(swap.model, woken=False) if swap.woken else swap.total_s - swap.wait_s
         return SwitchView(swap, swap.worker_start_s, load_s)
+
+    def expected_tokens(self, model: str, prompt_characters: int, max_tokens: int | None) -> int:
+        """Tokens that a request is expected to have, prompt and answer, by the model's last answers."""
+        return self._lengths.expected_tokens(model, prompt_characters, max_tokens)
 
     def switch_estimates(self, models: Iterable[ModelView]) -> Mapping[str, float]:
         """Seconds that a switch to each model would take now, by name; see `SwitchEstimates`.

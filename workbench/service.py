@@ -169,7 +169,7 @@ class Workbench:
 
     @property
     def pool_admin(self) -> PoolAdmin:
-        """Pins, drains, logs and history of the pool.
+        """Loads, pins, drains, logs and history of the pool.
 
         Raises:
             ShuttingDownError: Workbench is not running.
@@ -343,29 +343,12 @@ class Workbench:
         return await self._running(self._kv_caches).look()
 
     async def load(self, model: str) -> None:
-        """Bring a model onto a device, evicting idle ones if need be."""
-        async with self._running(self._controller).ask(
-            await self._running(self._library).servable(model)
-        ) as ticket:
-            await ticket.lease()
+        """Bring a model onto a device, evicting idle ones if need be; see `PoolAdmin.load`."""
+        await self.pool_admin.load(model)
 
     async def unload(self, model: str, force: bool = False) -> None:
-        """Take a model off its device.
-
-        Raises:
-            NotFoundError: it is not on a device.
-            ConflictError: requests are in flight, or it is pinned, and `force` is False.
-        """
-        await self._running(self._controller).unload(model, force)
-
-    async def restart_worker(self, worker_id: str, force: bool = False) -> None:
-        """Replace a worker process.
-
-        Raises:
-            NotFoundError: there is no such worker.
-            ConflictError: requests are in flight on it and `force` is False.
-        """
-        await self._running(self._controller).restart(worker_id, force)
+        """Take a model off its device; see `PoolAdmin.unload`."""
+        await self.pool_admin.unload(model, force)
 
     # Inside.
 

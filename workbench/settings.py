@@ -81,7 +81,16 @@ class Settings(BaseSettings):
     fairness_wait: float = Field(
         10, gt=0, description="After this wait a request may close a busy model to newcomers."
     )
+    starvation_wait: float = Field(
+        60, gt=0, description="A request goes before all that come so much later, whatever the scheduling."
+    )
     max_queued: int = Field(256, ge=1, description="Requests that may wait for a model at a time.")
+
+    # Who goes first.
+    scheduling: Literal["fcfs", "priority", "sjf", "fair"] = Field(
+        "fcfs",
+        description="Who came first, who is most urgent, who asks for least, or who has had least of late.",
+    )
 
     # Logs.
     log_level: Literal["debug", "info", "warning", "error"] = "info"

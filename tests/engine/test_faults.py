@@ -103,7 +103,7 @@ async def test_a_busy_model_is_unloaded_only_by_force(workbench):
 async def test_a_worker_can_be_restarted(workbench):
     await ask(workbench, "adder", "1+1")
     old = worker_of(workbench, "adder")
-    await workbench.restart_worker(old.id)
+    await workbench.pool_admin.restart(old.id)
     await until(lambda: old.pid not in {worker.pid for worker in workbench.pool().workers})
     assert (await ask(workbench, "adder", "1+1")).text.endswith("= 2")
 

@@ -299,6 +299,19 @@ def test_8_a_stream_of_newcomers_cannot_starve_an_old_request():
     assert plan.evictions == {"a": "b"}
 
 
+def test_8_a_backlog_is_worked_off_in_groups():
+    """It is closed to those that came when the wait was too long, as if it had served all the while."""
+    waiters = [
+        waiter(1, "b", waited=50),
+        waiter(2, "a", waited=45),
+        waiter(3, "a", waited=40.1),
+        waiter(4, "a", waited=39.9),
+    ]
+    busy = [serving("a", 80, in_flight=1)]
+    plan = decide(view(workers=[worker("w1", "taken"), worker("w2")], runners=busy, waiters=waiters))
+    assert plan.grants == (2, 3)
+
+
 def test_8_a_request_older_than_the_starving_one_still_goes_ahead():
     plan = decide(
         view(

@@ -1,8 +1,15 @@
-"""Estimates of switches: a model's own first, then by size, then none."""
+"""Estimates of switches: a model's own first, then by size, then none. And of the length of answers."""
 
 import pytest
 
-from workbench.telemetry.estimates import FARTHEST, KEPT, SwitchEstimates
+from workbench.telemetry.estimates import (
+    FARTHEST,
+    KEPT,
+    KEPT_ANSWERS,
+    UNKNOWN_ANSWER,
+    AnswerLengths,
+    SwitchEstimates,
+)
 
 MB = 10**6
 SIZES = {"small": 10 * MB, "middle": 100 * MB, "large": 200 * MB, "new": 150 * MB}
@@ -70,3 +77,13 @@ def test_models_whose_size_is_not_known_say_nothing():
     made = estimates(("gone", False, 1.0), ("small", False, 0.1))
     assert made.seconds("new", False, SIZES) is None, "15 times the only size measured"
     assert made.seconds("new", False, {"small": 10 * MB, "new": 0}) is None
+
+
+def test_an_answer_is_expected_to_be_as_long_as_the_models_last_ones():
+    lengths = AnswerLengths()
+    for tokens in [9000] * KEPT_ANSWERS + [100, 300] * (KEPT_ANSWERS // 2):
+        lengths.add("talker", tokens)
+    assert lengths.expected_tokens("talker", 0, None) == 200
+    assert lengths.expected_tokens("talker", 0, 50) == 50, "no longer than it may be"
+    assert lengths.expected_tokens("talker", 4000, 50) == 1050, "with its prompt"
+    assert lengths.expected_tokens("new", 0, None) == UNKNOWN_ANSWER

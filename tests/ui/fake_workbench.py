@@ -279,11 +279,6 @@ class FakeWorkbench:
             raise ConflictError(f"{model} has {self.in_flight} request in flight; unloading cuts it off.")
         self._set(model, residency="disk")
 
-    async def restart_worker(self, worker_id: str, force: bool = False) -> None:
-        self.calls.append(("restart_worker", (worker_id, force)))
-        if self.in_flight and not force:
-            raise ConflictError(f"{worker_id} has {self.in_flight} request in flight; a restart cuts it off.")
-
     def close(self) -> None:
         self._closed = True
         self.touch()
@@ -340,6 +335,12 @@ class FakePoolAdmin:
 
     async def pin(self, model: str, pinned: bool = True) -> None:
         self._workbench._set(model, pinned=pinned)
+
+    async def restart(self, worker_id: str, force: bool = False) -> None:
+        self._workbench.calls.append(("restart", (worker_id, force)))
+        in_flight = self._workbench.in_flight
+        if in_flight and not force:
+            raise ConflictError(f"{worker_id} has {in_flight} request in flight; a restart cuts it off.")
 
     async def drain(self, worker_id: str, force: bool = False) -> None:
         if not force:

@@ -34,7 +34,7 @@ async def test_work_in_flight_becomes_a_question_and_consent_forces(act, workben
     reply = await act({"do": "restart", "worker": "worker-1"})
     assert "3 request" in reply["ask"]["more"]
     await act({"do": "restart", "worker": "worker-1", "confirmed": "yes"})
-    assert workbench.calls[-1] == ("restart_worker", ("worker-1", True))
+    assert workbench.calls[-1] == ("restart", ("worker-1", True))
 
 
 async def test_removal_asks_first_and_offers_files_only_where_they_were_downloaded(act, workbench):

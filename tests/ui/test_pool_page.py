@@ -38,7 +38,7 @@ def test_the_pool_loads_pins_unloads_and_asks_before_it_cuts_work_off(pool: Page
     assert workbench.model("storyteller").residency == "device"
     pool.get_by_role("button", name="Restart worker-1").click()
     pool.get_by_role("dialog").get_by_role("button", name="Restart anyway").click()
-    wait_until(pool, lambda: workbench.calls[-1] == ("restart_worker", ("worker-1", True)))
+    wait_until(pool, lambda: workbench.calls[-1] == ("restart", ("worker-1", True)))
     pool.get_by_role("button", name="Drain worker-1").click()
     pool.get_by_role("dialog").get_by_role("button", name="Drain").click()
     expect(card).to_contain_text("finishes 2 requests, then leaves")

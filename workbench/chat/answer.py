@@ -16,10 +16,13 @@ from workbench.engine.spec import GenerationChunk, ModelSpec, SamplingOptions
 from workbench.errors import ConflictError, NotFoundError, WorkbenchError
 from workbench.measurements import Measurements
 from workbench.pool.controller import Controller
+from workbench.pool.scheduling import Claim
 from workbench.pool.snapshot import Progress
 from workbench.requests import RequestFigures, new_request_id
 from workbench.views import AnswerStats, Token
 
+PAGE = "page"
+"""Whose share the chats of the page use."""
 Keep = Callable[[Message], object]
 """Stores an answer as a turn of its conversation. It blocks. NotFoundError: the conversation is gone."""
 
@@ -130,7 +133,8 @@ class Answering:
         try:
             async with AsyncExitStack() as stack:
                 trace = stack.enter_context(self._measurements.traces.request(request_id, answer))
-                ticket = await stack.enter_async_context(self._controller.ask(spec))
+                claim = self._claim(answer.model, prompt, options)
+                ticket = await stack.enter_async_context(self._controller.ask(spec, claim))
                 async for progress in ticket.stages():
                     yield progress
                 answer.lease = await ticket.lease()
@@ -168,6 +172,11 @@ class Answering:
             lost = await asyncio.shield(storing)
         if lost is not None:
             raise lost
+
+    def _claim(self, model: str, prompt: Prompt, options: SamplingOptions) -> Claim:
+        characters = sum(len(turn["content"]) for turn in prompt.messages)
+        tokens = self._measurements.expected_tokens(model, characters, options.max_tokens)
+        return Claim(owner=PAGE, expected_tokens=tokens)
 
     async def _store(
         self, answer: Answer, conversation_id: int, request_id: str, keep: Keep

@@ -12,6 +12,12 @@ from workbench.errors import ModelLoadError
 
 ACTIVATION_BYTES = 1 << 30
 """Allowance for activations, on top of weights and KV cache, when asking for a share of a GPU."""
+SCHEDULING = {"scheduling_policy": "priority"}
+"""Requests wait in a heap, by the priorities that their leases give; of equal ones the first goes first.
+
+Who waits pushes nobody out. Where the KV cache is full, the last in that order is preempted, as is the last
+to come under vLLM's policy "fcfs".
+"""
 SLEEPING_WORKER = "workbench.engine.sleep.SleepingWorker"
 SLEEPING_CPU_WORKER = "workbench.engine.cpu_sleep.SleepingCPUWorker"
 FAST_FORMATS = ("instanttensor", "fastsafetensors")
@@ -49,7 +55,7 @@ def pickled_config(spec: ModelSpec, device_memory_bytes: int) -> bytes:
             load_format=LOAD_FORMAT,
             distributed_executor_backend=WarmExecutor,
             **_platform_arguments(spec),
-            **dict(spec.engine_args),
+            **SCHEDULING | dict(spec.engine_args),
         )
         return pickle.dumps(args.create_engine_config())
     except Exception as error:

@@ -1,5 +1,7 @@
 """The pool while one plan is made: what earlier waiters took is gone for later ones."""
 
+import math
+
 from workbench.pool.snapshot import Progress
 from workbench.pool.view import (
     DeviceView,
@@ -53,11 +55,11 @@ class Board:
             elif worker.state == "starting":
                 self.starting_workers[worker.device] += 1
         self.asked_for = {waiter.model for waiter in view.waiters}
-        self.closed: set[str] = set()
-        """Models that take no newcomers, because an older request waits for their place."""
+        self._closed: dict[str, float] = {}
+        """Models that take none who came after that time: a request ahead of those waits for their place."""
         self.granted: set[str] = set()
         self.held: set[str] = set()
-        """Models asleep that an earlier request waits for."""
+        """Models asleep that a request waits for."""
         self.grants: list[int] = []
         self.loads: list[Load] = []
         self.wakes: list[str] = []
@@ -74,6 +76,10 @@ class Board:
     def aged(self, waiter: WaiterView) -> bool:
         """Whether the request has waited so long that others must give way."""
         return self.view.now - waiter.since >= self.view.fairness_wait
+
+    def takes(self, waiter: WaiterView) -> bool:
+        """Whether the waiter's model, which serves, is not closed to it."""
+        return waiter.since <= self._closed.get(waiter.model, math.inf)
 
     def settled(self, runner: RunnerView) -> bool:
         """Whether nothing is in flight on the model, and nothing is planned for it yet."""
@@ -191,7 +197,7 @@ class Board:
     def evict(self, runner: RunnerView, for_model: str) -> None:
         """Plan to unload a model; its worker will be warm again, unless it drains."""
         self.evictions[runner.model] = for_model
-        self.closed.add(runner.model)
+        self.close(runner, -math.inf)
         self.coming_bytes[runner.device] += runner.device_bytes
         self.coming_host[runner.device] += runner.host_bytes
         self.coming_workers[runner.device] += not runner.draining
@@ -200,8 +206,12 @@ class Board:
         """Plan to put a model to sleep, at level 1 if there is host memory for its weights."""
         level: SleepLevel = 1 if self.claim_host_memory(runner) else 2
         self.sleeps[runner.model] = Sleep(runner.model, level, for_model)
-        self.closed.add(runner.model)
+        self.close(runner, -math.inf)
         self.coming_bytes[runner.device] += runner.device_bytes
+
+    def close(self, runner: RunnerView, since: float) -> None:
+        """Let nobody have a model who asked for it after a time."""
+        self._closed[runner.model] = min(since, self._closed.get(runner.model, math.inf))
 
     def claim_host_memory(self, runner: RunnerView) -> bool:
         """Whether the model has host memory for its weights, or gets it now."""

@@ -33,6 +33,7 @@ from workbench.pool.events import (
     Pinned,
     Reported,
     RestartAsked,
+    SleepAsked,
     Slept,
     Started,
     Tick,
@@ -45,9 +46,10 @@ from workbench.pool.history import Departure, History, TimelineRow
 from workbench.pool.lease import Lease, Ticket
 from workbench.pool.messages import Cleaned, Crashed, Warmed
 from workbench.pool.orders import Orders
+from workbench.pool.queue import Queue, full
 from workbench.pool.runner_set import BringUpModel, RunnerSet
-from workbench.pool.scheduling import NO_CLAIM, Claim
-from workbench.pool.snapshot import PoolSnapshot, SwapRecord
+from workbench.pool.scheduling import NO_CLAIM, Claim, Scheduler
+from workbench.pool.snapshot import PoolSnapshot, QueuedRequest, SwapRecord
 from workbench.pool.worker import Worker
 from workbench.pool.worker_set import Launch, WorkerSet
 
@@ -81,15 +83,13 @@ class Controller:
         self._pinned = pinned
         self._events: asyncio.Queue[Event] = asyncio.Queue()
         self._numbers = itertools.count(1)
+        self._queue = Queue(Scheduler(limits.scheduling, limits.starvation_wait))
         self._workers = WorkerSet(limits, launch, self._events.put_nowait, self._spawn)
         self._runners = RunnerSet(
-            self._devices, bring_up, self._events.put_nowait, self._spawn, on_swap, self._refuse_all_for
+            self._devices, bring_up, self._events.put_nowait, self._spawn, on_swap, self._refuse_for
         )
-        self._orders = Orders(
-            self._workers, self._runners, lambda model: len(self._tickets_for(model)), pinned
-        )
+        self._orders = Orders(self._workers, self._runners, lambda model: len(self._queue.of(model)), pinned)
         self._history = History()
-        self._waiting: dict[int, Ticket] = {}
         self._evicted_for: dict[str, list[str]] = {}
         self._tasks: set[asyncio.Task[None]] = set()
         self._closing = False
@@ -125,6 +125,15 @@ class Controller:
         """
         await self._order(lambda done: UnloadAsked(model, force, done))
 
+    async def sleep(self, model: str) -> None:
+        """Have an idle model give its memory up and keep its worker; the next request wakes it.
+
+        Raises:
+            NotFoundError: it is not on a device.
+            ConflictError: it can't sleep, or is in use; the message says which.
+        """
+        await self._order(lambda done: SleepAsked(model, done))
+
     async def drain(self, worker_id: str, force: bool = False) -> None:
         """Have a worker end once what is in flight on it is over; until then it takes nothing new.
 
@@ -153,8 +162,12 @@ class Controller:
     def snapshot(self) -> PoolSnapshot:
         """The pool at this moment."""
         return pictures.snapshot(
-            self._devices.values(), self._workers, self._runners, self._waiting.values(), self._pinned
+            self._devices.values(), self._workers, self._runners, self._queue, self._pinned
         )
+
+    def queue(self) -> list[QueuedRequest]:
+        """The requests that wait, in the order in which they are to go ahead."""
+        return pictures.queued(self._queue)
 
     def giving_way(self) -> dict[str, GivingWay]:
         """By device, which models would give way next."""
@@ -227,7 +240,7 @@ class Controller:
                 self._runners.on_died(event)
             case LoadEnded() | Slept() | Woken() | Pinned():
                 self._runners.on_event(event)
-            case UnloadAsked() | DrainAsked() | RestartAsked():
+            case UnloadAsked() | SleepAsked() | DrainAsked() | RestartAsked():
                 self._orders.carry_out(event)
             case Tick():
                 self._workers.check_health()
@@ -235,19 +248,14 @@ class Controller:
     def _on_asked(self, ticket: Ticket) -> None:
         runner = self._runners.get(ticket.spec.name)
         serving = runner is not None and runner.state == "serving"
-        if not serving and len(self._waiting) >= self._limits.max_queued:
-            ticket.refuse(
-                UnavailableError(
-                    f"{len(self._waiting)} requests wait for a model already, as many as may. "
-                    "Try again later."
-                )
-            )
-            return
-        self._waiting[ticket.number] = ticket
+        if not serving and len(self._queue) >= self._limits.max_queued:
+            ticket.refuse(full(len(self._queue)))
+        else:
+            self._queue.join(ticket)
 
     def _on_left(self, ticket: Ticket) -> None:
-        self._waiting.pop(ticket.number, None)
-        if not self._tickets_for(ticket.spec.name):
+        self._queue.leave(ticket)
+        if not self._queue.of(ticket.spec.name):
             self._evicted_for.pop(ticket.spec.name, None)  # not the next load's doing
         runner = self._runners.get(ticket.spec.name)
         if runner is not None and ticket.number in runner.holders:
@@ -257,7 +265,7 @@ class Controller:
     def _unload_outdated(self) -> None:
         """Have idle models loaded anew whose files or parameters have changed since; loads begin again."""
         for runner in list(self._runners):
-            tickets = self._tickets_for(runner.spec.name)
+            tickets = self._queue.of(runner.spec.name)
             idle = not runner.holders and runner.state in ("loading", "serving", "sleeping", "asleep")
             if tickets and idle and runner.spec != tickets[-1].spec:
                 self._runners.unload(runner)
@@ -270,16 +278,16 @@ class Controller:
             self._devices.values(),
             self._workers,
             self._runners,
-            self._waiting.values(),
+            self._queue,
             self._evicted_for,
             self._pinned,
         )
 
     def _carry_out(self, plan: policy.Plan) -> None:
         for number in plan.grants:
-            self._grant(self._waiting.pop(number))
+            self._grant(self._queue.take(number))
         for number, reason in plan.refusals.items():
-            self._waiting.pop(number).refuse(InsufficientMemoryError(reason))
+            self._queue.take(number).refuse(InsufficientMemoryError(reason))
         for model, for_model in plan.evictions.items():
             self._note_eviction(model, for_model)
             self._runners.unload(self._runners[model])
@@ -287,10 +295,10 @@ class Controller:
             self._note_eviction(sleep.model, sleep.for_model)
             self._runners.put_to_sleep(self._runners[sleep.model], sleep.level)
         for model in plan.wakes:
-            first = self._tickets_for(model)[0]
+            first = self._queue.of(model)[0]
             self._runners.wake(self._runners[model], first.since, self._evicted_for.pop(model, ()))
         for load in plan.loads:
-            tickets = self._tickets_for(load.model)
+            tickets = self._queue.of(load.model)
             first, newest = tickets[0], tickets[-1]
             workers = tuple(self._workers[worker_id] for worker_id in load.worker_ids)
             evicted = self._evicted_for.pop(load.model, ())
@@ -302,7 +310,7 @@ class Controller:
         for worker_id in plan.stops:
             self._workers.retire(worker_id)
         for number, progress in plan.progress.items():
-            self._waiting[number].show(progress)
+            self._queue[number].show(progress)
 
     def _note_eviction(self, model: str, for_model: str) -> None:
         if for_model:
@@ -315,15 +323,16 @@ class Controller:
         runner.last_used = time.monotonic()
         waited_for_it = ticket.since < runner.ended_at
         ticket.grant(
-            Lease(runner.client, time.monotonic() - ticket.since, runner.swap if waited_for_it else None)
+            Lease(
+                runner.client,
+                time.monotonic() - ticket.since,
+                runner.swap if waited_for_it else None,
+                ticket.place.priority,
+            )
         )
 
-    def _tickets_for(self, model: str) -> list[Ticket]:
-        return [ticket for ticket in self._waiting.values() if ticket.spec.name == model]
-
-    def _refuse_all_for(self, model: str, error: WorkbenchError) -> None:
-        for ticket in self._tickets_for(model):
-            self._waiting.pop(ticket.number).refuse(error)
+    def _refuse_for(self, model: str, error: WorkbenchError) -> None:
+        self._queue.refuse_all(error, model)
 
     # Reports.
 
@@ -341,9 +350,7 @@ class Controller:
     def _on_start_failed(self, reason: str) -> None:
         """Tell those who wait, if no worker can be started and none is there."""
         if reason and not list(self._workers):
-            for ticket in self._waiting.values():
-                ticket.refuse(UnavailableError(reason))
-            self._waiting.clear()
+            self._queue.refuse_all(UnavailableError(reason))
 
     # The end.
 
@@ -355,8 +362,7 @@ class Controller:
 
     async def _shut_down(self) -> None:
         self._closing = True
-        for ticket in self._waiting.values():
-            ticket.refuse(_shutting_down())
+        self._queue.refuse_all(_shutting_down())
         self._runners.fail_all(_shutting_down())
         self._workers.stop()
         self._runners.forget_all()
@@ -374,10 +380,9 @@ class Controller:
             match self._events.get_nowait():
                 case Asked(ticket):
                     ticket.refuse(_shutting_down())
-                case UnloadAsked(done=done) | DrainAsked(done=done) | RestartAsked(done=done) if (
-                    not done.done()
-                ):
-                    done.set_exception(_shutting_down())
+                case UnloadAsked() | SleepAsked() | DrainAsked() | RestartAsked() as order:
+                    if not order.done.done():
+                        order.done.set_exception(_shutting_down())
                 case Started(_, Worker() as worker):
                     worker.kill()
                 case LoadEnded(runner, (client, _)):

@@ -95,6 +95,14 @@ class UnloadAsked:
 
 
 @dataclass(frozen=True, slots=True)
+class SleepAsked:
+    """An administrator wants a model to give its memory up, and keep its worker."""
+
+    model: str
+    done: asyncio.Future[None]
+
+
+@dataclass(frozen=True, slots=True)
 class DrainAsked:
     """An administrator wants a worker to end once its work is done."""
 
@@ -118,5 +126,5 @@ class Tick:
 
 
 RunnerEvent = LoadEnded | Slept | Woken | Pinned
-Order = UnloadAsked | DrainAsked | RestartAsked
+Order = UnloadAsked | SleepAsked | DrainAsked | RestartAsked
 Event = Asked | Left | Started | Reported | Died | RunnerEvent | Order | Tick

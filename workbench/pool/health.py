@@ -3,6 +3,7 @@
 import time
 from dataclasses import dataclass
 
+from workbench.pool.scheduling import Scheduling
 from workbench.pool.states import WorkerState
 from workbench.pool.worker import Worker
 from workbench.settings import Settings
@@ -17,6 +18,8 @@ class Limits:
     leak_tolerance: int = 512 << 20
     max_queued: int = 256
     fairness_wait: float = 10
+    scheduling: Scheduling = "fcfs"
+    starvation_wait: float = 60
     ping_interval: float = 2
     ping_timeout: float = 20
     step_timeout: float = 300

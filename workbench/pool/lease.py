@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 from workbench.engine.spec import ModelSpec
 from workbench.errors import WorkbenchError
-from workbench.pool.scheduling import NO_CLAIM, Claim
+from workbench.pool.scheduling import NO_CLAIM, Claim, Place
 from workbench.pool.snapshot import Progress, SwapRecord
 
 if TYPE_CHECKING:
@@ -24,7 +24,7 @@ class Lease:
     """From asking to getting the lease."""
     swap: SwapRecord | None
     """The load that was waited for; None when the model already served."""
-    priority: int = 0
+    priority: int
     """The request's place in the engine's own queue, for `generate`: lower goes first."""
 
 
@@ -36,6 +36,9 @@ class Ticket:
         self.spec = spec
         self.claim = claim
         self.since = time.monotonic()
+        self.place = Place(self.since)
+        self.joined = False
+        """Whether it was let into the queue."""
         self.progress = Progress("queued", f"Waiting for {spec.name}")
         self._granted: asyncio.Future[Lease] = asyncio.get_running_loop().create_future()
         self._changed = asyncio.Event()
@@ -55,6 +58,11 @@ class Ticket:
             else:
                 await self._changed.wait()
         self._granted.result()
+
+    @property
+    def granted(self) -> bool:
+        """Whether it has had its lease."""
+        return self._granted.done() and self._granted.exception() is None
 
     async def lease(self) -> Lease:
         """Wait for the lease.

@@ -1,4 +1,4 @@
-"""What administrators order by hand: unload a model, drain a worker, restart one.
+"""What administrators order by hand: unload a model or put it to sleep, drain a worker, restart one.
 
 An order that would cut work off, or undo what somebody has decided, is refused with a sentence that says so;
 the page shows it as a question, and sends the order again with `force`.
@@ -7,7 +7,7 @@ the page shows it as a question, and sends the order again with `force`.
 from collections.abc import Callable
 
 from workbench.errors import ConflictError, NotFoundError, WorkbenchError
-from workbench.pool.events import DrainAsked, Order, RestartAsked, UnloadAsked
+from workbench.pool.events import DrainAsked, Order, RestartAsked, SleepAsked, UnloadAsked
 from workbench.pool.runner import Runner
 from workbench.pool.runner_set import RunnerSet
 from workbench.pool.worker_set import WorkerSet
@@ -43,6 +43,8 @@ class Orders:
             match order:
                 case UnloadAsked(model, force):
                     self._unload(model, force)
+                case SleepAsked(model):
+                    self._sleep(model)
                 case DrainAsked(worker_id, force):
                     self._drain(worker_id, force)
                 case RestartAsked(worker_id, force):
@@ -63,6 +65,26 @@ class Orders:
             raise ConflictError(" ".join(reasons))
         self._runners.cut_off(runner, ConflictError(_again(f"{model} was unloaded by an administrator")))
         self._runners.unload(runner)
+
+    def _sleep(self, model: str) -> None:
+        """Nothing is cut off, and nothing undone: a model that is pinned stays so, asleep."""
+        runner = self._runners.get(model)
+        if runner is None or runner.state == "unloading":
+            raise NotFoundError(f"{model} is not on a device.")
+        if runner.state in ("sleeping", "asleep"):
+            return
+        if runner.worker.draining:
+            raise ConflictError(f"The worker that holds {model} is being drained, and gives it back anyway.")
+        if runner.state != "serving":
+            raise ConflictError(f"{model} is on its way to its device. Ask again when it serves.")
+        if runner.holders:
+            raise ConflictError(
+                f"{self._work_of(runner)} {model} can sleep once that is over; to unload it by force "
+                "would cut it off."
+            )
+        if why := self._runners.why_awake(runner):
+            raise ConflictError(f"{model} can't sleep: {why} Unload it instead.")
+        self._runners.put_to_sleep(runner, self._runners.sleep_level(runner))
 
     def _drain(self, worker_id: str, force: bool) -> None:
         worker = self._workers[worker_id]

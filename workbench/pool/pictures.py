@@ -7,8 +7,9 @@ from workbench.pool import policy
 from workbench.pool.devices import Device
 from workbench.pool.health import Limits
 from workbench.pool.lease import Ticket
+from workbench.pool.queue import Queue
 from workbench.pool.runner_set import RunnerSet
-from workbench.pool.snapshot import DeviceSnapshot, PoolSnapshot, WaiterSnapshot
+from workbench.pool.snapshot import DeviceSnapshot, PoolSnapshot, QueuedRequest, WaiterSnapshot
 from workbench.pool.worker_set import WorkerSet
 
 
@@ -17,17 +18,17 @@ def view(
     devices: Collection[Device],
     workers: WorkerSet,
     runners: RunnerSet,
-    waiting: Collection[Ticket],
+    queue: Queue,
     evicted_for: Container[str],
     pinned: Callable[[str], bool],
 ) -> policy.PoolView:
     """What `policy.decide` looks at.
 
-    `waiting` is in order of arrival; of several specs of one model the last counts. `evicted_for` are models
-    for which others have given way.
+    Of several specs of a model that requests wait for, the last to come counts. `evicted_for` are models for
+    which others have given way.
     """
     taken = {worker.id for runner in runners for worker in runner.workers}
-    newest = {ticket.spec.name: ticket.spec for ticket in waiting}
+    newest = {ticket.spec.name: ticket.spec for ticket in queue}
     return policy.PoolView(
         now=time.monotonic(),
         fairness_wait=limits.fairness_wait,
@@ -59,7 +60,7 @@ def view(
                 ticket.since,
                 ticket.spec.name in evicted_for,
             )
-            for ticket in waiting
+            for ticket in queue.in_order()
         ),
     )
 
@@ -68,7 +69,7 @@ def snapshot(
     devices: Collection[Device],
     workers: WorkerSet,
     runners: RunnerSet,
-    waiting: Collection[Ticket],
+    queue: Queue,
     pinned: Callable[[str], bool],
 ) -> PoolSnapshot:
     """What the page, the API and notebooks show."""
@@ -77,7 +78,7 @@ def snapshot(
         worker.id: (runner.spec.name, len(runner.holders)) for runner in runners for worker in runner.workers
     }
     by_model: dict[str, list[Ticket]] = {}
-    for ticket in waiting:
+    for ticket in queue:
         by_model.setdefault(ticket.spec.name, []).append(ticket)
     return PoolSnapshot(
         workers=tuple(worker.snapshot(held.get(worker.id)) for worker in workers),
@@ -99,3 +100,19 @@ def snapshot(
             for device in devices
         ),
     )
+
+
+def queued(queue: Queue) -> list[QueuedRequest]:
+    """The requests that wait, in the order in which they are to go ahead."""
+    now = time.monotonic()
+    return [
+        QueuedRequest(
+            ticket.spec.name,
+            ticket.claim.owner,
+            ticket.claim.priority,
+            ticket.claim.expected_tokens,
+            now - ticket.since,
+            ticket.progress,
+        )
+        for ticket in queue.in_order()
+    ]

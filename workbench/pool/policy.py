@@ -1,8 +1,8 @@
 """What the pool should do next: a pure function from a view of it to a plan.
 
-`decide` looks at everything that waits, in order of arrival, and says which requests may go ahead, which
-models to load, to wake, to put to sleep and to unload, and which workers to start. It changes nothing and
-knows no clock but the times in its view, so tests call it with made-up views.
+`decide` looks at everything that waits, in the order of `scheduling`, and says which requests may go
+ahead, which models to load, to wake, to put to sleep and to unload, and which workers to start. It changes
+nothing and knows no clock but the times in its view, so tests call it with made-up views.
 
 The cases of a waiting model, numbered as in the code:
 
@@ -22,10 +22,11 @@ The cases of a waiting model, numbered as in the code:
    idle model whose load was long gives its worker where it has to leave for room anyway, and where no
    worker can be started.
 8. What it could displace is busy, or wanted by others that wait: wait, so that requests for a model that
-   serves are grouped. After `fairness_wait` those models are closed to newcomers, so that a stream of
-   requests for one model can't starve another.
+   serves are grouped. After `fairness_wait` those models are closed to whoever came so much later or more,
+   so that a stream of requests for one model can't starve another, and a backlog is still worked off in
+   groups.
 
-A model that has to wait keeps its claim on memory and worker against those that came later.
+A model that has to wait keeps its claim on memory and worker against those behind it.
 
 Host memory for models asleep is claimed and pinned while they serve, because pinning takes long:
 
@@ -92,7 +93,7 @@ def decide(view: PoolView) -> Plan:
         outcome = placed.get(waiter.model)
         if outcome is None:
             outcome = placed[waiter.model] = _place(board, waiter)
-        if outcome == "granted" and waiter.model not in board.closed:
+        if outcome == "granted" and board.takes(waiter):
             board.grants.append(waiter.id)
             board.granted.add(waiter.model)
         elif isinstance(outcome, Progress):
@@ -185,7 +186,7 @@ def _place_new(board: Board, waiter: WaiterView) -> Progress | str:
             return Progress("loading", f"Loading {waiter.model}")
     device = max(able, key=lambda device: _ease(board, waiter, device))
     progress = _make_room(board, waiter, device, needs_worker=True)
-    board.free[device.id] -= waiter.device_bytes  # its claim against those that came later
+    board.free[device.id] -= waiter.device_bytes  # its claim against those behind it
     board.claim_worker(device.id, waiter.model)
     return progress
 
@@ -271,7 +272,7 @@ def _wait_for_busy(board: Board, waiter: WaiterView, device: DeviceView, lacking
         return Progress("queued", f"Waiting for {'room' if lacking > 0 else 'a worker'} for {waiter.model}")
     if board.aged(waiter):
         for runner in sorted(busy, key=lambda runner: runner.in_flight):
-            board.closed.add(runner.model)
+            board.close(runner, waiter.since + board.view.fairness_wait)
             lacking -= runner.device_bytes
             if lacking <= 0:
                 break

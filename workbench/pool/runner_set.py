@@ -197,6 +197,20 @@ class RunnerSet:
         """See `Sleeper`."""
         self._sleeper.put_to_sleep(runner, level)
 
+    def why_awake(self, runner: Runner) -> str:
+        """Why a model can't be put to sleep, as a sentence; "" if it can."""
+        if not self._devices[runner.device].can_sleep:
+            return "models don't sleep on this device, or are set not to (WORKBENCH_SLEEP)."
+        if not runner.can_sleep:
+            return "its weights are its worker's own until they are prepared, which takes a first load."
+        return ""
+
+    def sleep_level(self, runner: Runner) -> SleepLevel:
+        """1 if the model has host memory for its weights, or there is enough left, else 2."""
+        claimed = sum(other.host_bytes for other in self if other.device == runner.device)
+        left = self._devices[runner.device].host_budget_bytes - claimed
+        return 1 if runner.host_bytes or runner.sleep_bytes <= left else 2
+
     def wake(self, runner: Runner, wanted_at: float, evicted: Sequence[str]) -> None:
         """See `Sleeper`."""
         self._sleeper.wake(runner, wanted_at, evicted)

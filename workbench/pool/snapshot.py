@@ -80,6 +80,20 @@ class WaiterSnapshot:
 
 
 @dataclass(frozen=True, slots=True)
+class QueuedRequest:
+    """One request that waits for its model."""
+
+    model: str
+    owner: str
+    """The key or user that asks."""
+    priority: int
+    expected_tokens: int
+    """Of prompt and answer."""
+    waiting_s: float
+    progress: Progress
+
+
+@dataclass(frozen=True, slots=True)
 class DeviceSnapshot:
     """One device, its budget for weights and KV cache, and one of host memory for models asleep."""
 

@@ -94,7 +94,7 @@ class PoolView:
     workers: tuple[WorkerView, ...]
     runners: tuple[RunnerView, ...]
     waiters: tuple[WaiterView, ...]
-    """In order of arrival."""
+    """In the order in which they are to go ahead."""
 
 
 @dataclass(frozen=True, slots=True)

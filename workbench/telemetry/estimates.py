@@ -1,9 +1,9 @@
-"""What a switch to a model would take, from the switches there were. Pure; seconds and bytes."""
+"""What is to be expected of switches and answers, from those there were. Pure; seconds, bytes and tokens."""
 
 from bisect import bisect_left
 from collections import deque
 from collections.abc import Iterable, Mapping
-from statistics import median
+from statistics import fmean, median
 
 KEPT = 5
 """Switches of a model that its estimate is the median of."""
@@ -11,6 +11,31 @@ FARTHEST = 4.0
 """An estimate for weights more than this many times larger than any measured would be a guess."""
 LONG_WAIT_S = 1.0
 """A wait for a worker, or for room, that says nothing about the next switch."""
+
+
+KEPT_ANSWERS = 50
+UNKNOWN_ANSWER = 256
+"""Tokens that the answer of a model is expected to have that has given none yet."""
+CHARACTERS_PER_TOKEN = 4
+
+
+class AnswerLengths:
+    """How long a model's next answer is expected to be: as the mean of its last ones."""
+
+    def __init__(self) -> None:
+        self._last: dict[str, deque[int]] = {}
+
+    def add(self, model: str, tokens: int) -> None:
+        """Take a complete answer."""
+        self._last.setdefault(model, deque(maxlen=KEPT_ANSWERS)).append(tokens)
+
+    def expected_tokens(self, model: str, prompt_characters: int, max_tokens: int | None) -> int:
+        """Tokens of prompt and answer; an answer has `max_tokens` at most."""
+        last = self._last.get(model)
+        answer = round(fmean(last)) if last else UNKNOWN_ANSWER
+        if max_tokens is not None:
+            answer = min(answer, max_tokens)
+        return prompt_characters // CHARACTERS_PER_TOKEN + answer
 
 
 class SwitchEstimates:

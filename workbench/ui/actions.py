@@ -100,7 +100,7 @@ class Actions:
 
     async def restart(self, request: Request) -> Reply:
         try:
-            await self._workbench.restart_worker(request["worker"], force="confirmed" in request)
+            await self._workbench.pool_admin.restart(request["worker"], force="confirmed" in request)
         except ConflictError as conflict:
             return ask(f"Restart {request['worker']}?", "Restart anyway", more=str(conflict))
         return done(f"{request['worker']} restarts.")
