@@ -3,6 +3,7 @@
 import time
 import uuid
 from dataclasses import dataclass, field
+from typing import Literal
 
 import structlog
 
@@ -102,6 +103,13 @@ class RequestFigures:
         if self.last_at > self.first_at:
             return (self.token_count - self.first_count) / (self.last_at - self.first_at)
         return self.token_count / (self.last_at - self.arrival.clock - self.lease.waited_s)
+
+    @property
+    def phase(self) -> Literal["queue", "prefill", "decode"]:
+        """Where it is, or was when it ended; the queue includes a switch."""
+        if self.lease is None:
+            return "queue"
+        return "prefill" if self.first_at is None else "decode"
 
     @property
     def outcome(self) -> str:

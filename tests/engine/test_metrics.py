@@ -6,9 +6,11 @@ import httpx
 import pytest
 from fastapi import FastAPI
 from prometheus_client import Counter, Gauge, Histogram
+from prometheus_client.metrics_core import Metric
 from prometheus_client.parser import text_string_to_metric_families
 
 from tests.engine.helpers import ask, until
+from tests.grafana import names, samples_of, selected_labels
 from workbench.api.metrics import MetricsPage
 from workbench.engine.metrics import ModelCollectors
 
@@ -53,12 +55,14 @@ class Scrapes:
         app.include_router(MetricsPage(workbench).router())
         self._client = httpx.AsyncClient(transport=httpx.ASGITransport(app), base_url="http://test")
 
+    async def families(self) -> list[Metric]:
+        return list(text_string_to_metric_families((await self._client.get("/metrics")).text))
+
     async def read(self, model: str) -> dict[str, float]:
         """Sums of a model's samples, by name; fails on a family, or a sample, that is there twice."""
-        text = (await self._client.get("/metrics")).text
         sums: dict[str, float] = {}
         names, seen = set(), set()
-        for family in text_string_to_metric_families(text):
+        for family in await self.families():
             assert family.name not in names, family.name
             names.add(family.name)
             for one in family.samples:
@@ -106,3 +110,18 @@ async def test_every_model_has_its_figures_and_they_are_right(workbench):
     grown = again["vllm:generation_tokens_total"] - gone["vllm:generation_tokens_total"]
     assert grown == answer.stats.completion_tokens
     assert again["workbench_kv_cache_bytes"] > 0
+
+
+@pytest.mark.engine
+@pytest.mark.asyncio(loop_scope="session")
+async def test_the_dashboard_is_about_what_is_exported(workbench):
+    await ask(workbench, "adder", "1+1")
+    families = await Scrapes(workbench).families()
+    assert names() <= {name for family in families for name in samples_of(family)}
+    labels: dict[str, set[str]] = {}
+    for family in families:
+        for one in family.samples:
+            labels.setdefault(one.name, set()).update(one.labels)
+    told = [(name, wanted) for name, wanted in selected_labels() if name in labels]
+    assert len(told) > 20
+    assert [(name, wanted) for name, wanted in told if not wanted <= labels[name]] == []

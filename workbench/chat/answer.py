@@ -156,7 +156,13 @@ class Answering:
                             yield Token(chunk.text, chunk.token_count)
         except WorkbenchError as error:
             answer.error = str(error)
-            log.info("request failed", model=answer.model, request_id=request_id, error=answer.error)
+            log.info(
+                "request failed",
+                model=answer.model,
+                request_id=request_id,
+                phase=answer.phase,
+                error=answer.error,
+            )
             raise
         except Exception as error:
             answer.error = (
