@@ -182,7 +182,8 @@ async def _resident(workbench: Workbench, pair: Pair, count: int) -> list[TimedA
     """Answers of the two models in turn, both on the device."""
     options = SamplingOptions(temperature=0, max_tokens=pair.max_tokens)
     for model in pair.models:
-        await until(lambda: workbench.pool().warm)  # where none is, a model that is idle gives its worker
+        # Where no worker is warm, a model that is idle gives its own.
+        await until(lambda: any(worker.state == "warm" for worker in workbench.pool().workers))
         await workbench.load(model.name)
     answers = []
     for number in range(count + DISCARDED):

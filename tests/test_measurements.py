@@ -90,11 +90,11 @@ async def test_failed_and_stopped_requests_are_counted_and_not_measured(catalog:
     measured = Measurements(catalog)
     for number, finish in enumerate(["stop", "length", "abort", "error"]):
         await measured.record_request(request(number, finish_reason=finish))
-    report = measured.report(ALL_MODELS, "5m", 3)
-    counts = report.picture.counts
+    picture = measured.picture(ALL_MODELS, "5m")
+    counts = picture.counts
     assert (counts.ok, counts.cancelled, counts.failed) == (2, 1, 1)
-    assert {spread.count for time, spread in report.picture.spreads.items() if time != "switch"} == {2}
-    assert [life.outcome for life in report.requests] == ["failed", "cancelled", "ok"]
+    assert {spread.count for time, spread in picture.spreads.items() if time != "switch"} == {2}
+    assert [life.outcome for life in measured.requests(ALL_MODELS, 3)] == ["failed", "cancelled", "ok"]
     assert len(catalog.recent_requests()) == 4
 
 
@@ -123,19 +123,19 @@ async def test_the_next_run_knows_what_was_recorded(catalog: Catalog):
     await second.start()
     await second.record_request(request(4, received_at=time.time()))
     await second.close()
-    report = second.report(ALL_MODELS, "24h", 10)
-    assert report.past_read
-    assert (report.picture.counts.ok, report.picture.counts.failed) == (3, 1)
-    assert report.picture.counts.tokens == 30, "those of the last request are counted as they come"
-    assert report.picture.spreads["ttft"].count == 3
-    assert report.picture.spreads["switch"].count == 1
-    assert [life.id for life in report.requests] == ["r4", "r3", "r1", "r2"]
-    assert [(s.record.outcome, s.record.evicted) for s in report.switches] == [
+    picture = second.picture(ALL_MODELS, "24h")
+    assert second.past_read
+    assert (picture.counts.ok, picture.counts.failed) == (3, 1)
+    assert picture.counts.tokens == 30, "those of the last request are counted as they come"
+    assert picture.spreads["ttft"].count == 3
+    assert picture.spreads["switch"].count == 1
+    assert [life.id for life in second.requests(ALL_MODELS, 10)] == ["r4", "r3", "r1", "r2"]
+    assert [(s.record.outcome, s.record.evicted) for s in second.switches(ALL_MODELS, 10)] == [
         ("failed", ("counter",)),
         ("ok", ("counter",)),
     ]
-    assert second.report("counter", "24h", 10).picture.counts.failed == 1
-    assert second.report("adder", "5m", 10).picture.counts.ok == 2
+    assert second.picture("counter", "24h").counts.failed == 1
+    assert second.picture("adder", "5m").counts.ok == 2
     assert second.switch_estimates([view("adder", "disk")]) == {"adder": 0.5}
 
 
@@ -147,9 +147,8 @@ async def test_more_than_can_be_read_is_cut_and_said(catalog: Catalog, monkeypat
     measured = Measurements(catalog)
     await measured.start()
     await measured.close()
-    report = measured.report(ALL_MODELS, "1h", 10)
-    assert report.picture.counts.ok == 2
-    assert report.past_since == began + 1
+    assert measured.picture(ALL_MODELS, "1h").counts.ok == 2
+    assert measured.past_since == began + 1
 
 
 async def test_a_cold_start_is_the_workers_own_start_and_a_load(catalog: Catalog):
@@ -160,7 +159,7 @@ async def test_a_cold_start_is_the_workers_own_start_and_a_load(catalog: Catalog
     measured.record_swap(swap(outcome="cancelled"))
     measured.record_swap(swap(worker_start_s=0.0))
     await measured.close()
-    switches = measured.report(ALL_MODELS, "5m", 10).switches
+    switches = measured.switches(ALL_MODELS, 10)
     assert [(s.cold_start_s, s.cold_load_s and round(s.cold_load_s, 3)) for s in switches] == [
         (None, None),
         (None, None),

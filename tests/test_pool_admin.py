@@ -61,6 +61,23 @@ async def test_details_number_the_models_and_look_at_live_workers(library):
         assert set(details.giving_way) == {"device"}
 
 
+async def test_details_follow_the_pool_at_once_and_the_machine_once_in_a_while(library, monkeypatch):
+    async with running() as pool:
+        admin = PoolAdmin(library._settings, library, pool.controller)
+        await use(pool, "a")
+        await pool.until(lambda: pool.states()[WorkerState.SERVING])
+        await pool.until(lambda: pool.controller.snapshot().runners[0].in_flight == 0)
+        first = await admin.details()
+        assert await admin.details() is first, "nothing has happened"
+        await use(pool, "b")
+        await pool.until(lambda: pool.controller.snapshot().runners[1].in_flight == 0)
+        second = await admin.details()
+        assert second.numbers == {"a": 0, "b": 1}
+        assert second.machine is first.machine
+        monkeypatch.setattr("workbench.pool_admin.SAMPLE_S", 0.0)
+        assert (await admin.details()).machine is not first.machine
+
+
 async def test_only_logs_of_known_workers_are_followed(library, tmp_path):
     (tmp_path / "logs").mkdir()
     (tmp_path / "logs" / "worker-w1.log").write_text("hello\n")

@@ -3,7 +3,7 @@
 import asyncio
 import time
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 import structlog
@@ -36,6 +36,8 @@ class KvCacheView:
     """For how long it has not answered: a step is under way. 0 if the view is fresh."""
     failed: bool = False
     """Whether the engine could not tell."""
+    at: float = field(default_factory=time.monotonic, compare=False)
+    """The moment of this view, by the clock `time.monotonic`."""
 
 
 class KvCaches:
@@ -112,6 +114,7 @@ class _Watch:
             age_s=now - self._snapshot.taken_at if self._snapshot else 0.0,
             waiting_s=now - self._asked_at if self._question else 0.0,
             failed=self._failed,
+            at=now,
         )
 
     def stop(self) -> None:

@@ -32,21 +32,6 @@ OUTCOMES: Mapping[str, Outcome] = {"abort": "cancelled", "error": "failed"}
 """By finish reason; every other is that of a complete answer."""
 
 
-@dataclasses.dataclass(frozen=True, slots=True)
-class Report:
-    """What was measured of one model, or of all, in one window; what goes on now; the last of each kind."""
-
-    now: Now
-    picture: Picture
-    past_read: bool
-    """Whether the windows have what earlier runs recorded."""
-    past_since: float
-    """Unix time of the oldest of it where not all could be read, else 0."""
-    switches: tuple[SwitchView, ...]
-    """The latest first."""
-    requests: tuple[RequestView, ...]
-
-
 class Figures(Protocol):
     """A row of the `requests` table, as an object of its own or as a light row."""
 
@@ -93,8 +78,10 @@ class Measurements:
         self._swaps: deque[SwapRecord] = deque(maxlen=KNOWN)
         self._requests: deque[RequestView] = deque(maxlen=KNOWN)
         self._began_at = time.time()
-        self._past_read = False
-        self._past_since = 0.0
+        self.past_read = False
+        """Whether the windows have what earlier runs recorded."""
+        self.past_since = 0.0
+        """Unix time of the oldest of it where not all could be read, else 0."""
         self._tasks: set[asyncio.Task[None]] = set()
 
     async def start(self) -> None:
@@ -183,7 +170,7 @@ class Measurements:
             log.error("earlier requests can't be read", error=str(error))
             return
         self._recorder.add_past(past)
-        self._past_read, self._past_since = True, since
+        self.past_read, self.past_since = True, since
 
     def _spawn(self, work: Coroutine[Any, Any, None]) -> None:
         task = asyncio.ensure_future(work)
@@ -192,22 +179,21 @@ class Measurements:
 
     # What it comes to.
 
-    def report(self, model: str, span: str, last: int) -> Report:
-        """What was measured.
+    def now(self, model: str) -> Now:
+        """What goes on with a model, or with `ALL_MODELS`."""
+        return self._recorder.now(model)
 
-        Args:
-            model: its name, or `ALL_MODELS`.
-            span: name of one of `SPANS`.
-            last: how many switches and requests to tell one by one.
-        """
-        return Report(
-            self._recorder.now(model),
-            self._recorder.picture(model, span),
-            self._past_read,
-            self._past_since,
-            tuple(self._switch(swap) for swap in _last(self._swaps, model, last)),
-            tuple(_last(self._requests, model, last)),
-        )
+    def picture(self, model: str, span: str) -> Picture:
+        """A window of a model, or of `ALL_MODELS`, as it is now; `span` is the name of one of `SPANS`."""
+        return self._recorder.picture(model, span)
+
+    def switches(self, model: str, last: int) -> list[SwitchView]:
+        """The last switches to a model, or to `ALL_MODELS`, the latest first."""
+        return [self._switch(swap) for swap in _last(self._swaps, model, last)]
+
+    def requests(self, model: str, last: int) -> list[RequestView]:
+        """The last requests to a model, or to `ALL_MODELS`, the latest first."""
+        return _last(self._requests, model, last)
 
     def _switch(self, swap: SwapRecord) -> SwitchView:
         if not swap.worker_start_s or swap.outcome != "ok":

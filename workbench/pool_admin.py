@@ -2,6 +2,7 @@
 
 import asyncio
 import contextlib
+import math
 import platform
 import time
 from collections.abc import AsyncIterator, Mapping
@@ -21,6 +22,7 @@ from workbench.settings import Settings
 from workbench.telemetry.follow import LogTail, follow
 from workbench.telemetry.machine import MachineLoad, MachineSampler
 
+SAMPLE_S = 1.0
 OWNER = "admin"
 """Whose share loads by hand use."""
 
@@ -37,6 +39,8 @@ class PoolDetails:
     """The latest first."""
     numbers: Mapping[str, int] = field(default_factory=dict)
     """A number for each model that was held in the life of the app, for its colour on the page."""
+    at: float = 0.0
+    """When this was so, by the clock `time.monotonic`."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,6 +78,11 @@ class PoolAdmin:
         self._sampler = MachineSampler()
         self._sampling = asyncio.Lock()
         self._numbers: dict[str, int] = {}
+        self._machine = MachineLoad(0, 0, 0)
+        self._sampled_at = -math.inf
+        self._details = PoolDetails(self._machine)
+        self._pictured: PoolSnapshot | None = None
+        """The pool of the present details."""
         self._versions = versions()
         self._began = time.monotonic()
 
@@ -143,22 +152,35 @@ class PoolAdmin:
         return self._controller.queue()
 
     async def details(self) -> PoolDetails:
-        """A look at the machine and the history; samples processors, so ask only while somebody looks."""
+        """A look at the machine and the history, so ask only while somebody looks.
+
+        The machine is looked at once in `SAMPLE_S`, the rest then and when the pool has changed.
+        """
+        async with self._sampling:
+            if time.monotonic() - self._sampled_at >= SAMPLE_S:
+                self._machine = await self._sample()
+                self._sampled_at, self._pictured = time.monotonic(), None
+        pool = self._controller.snapshot()
+        if pool != self._pictured:
+            self._pictured, self._details = pool, self._picture(pool.at)
+        return self._details
+
+    async def _sample(self) -> MachineLoad:
         pool = self._controller.snapshot()
         pids = {worker.id: worker.pid for worker in pool.workers if worker.pid}
-        async with self._sampling:
-            machine = await asyncio.to_thread(
-                self._sampler.sample, pids, [device.id for device in pool.devices]
-            )
+        return await asyncio.to_thread(self._sampler.sample, pids, [device.id for device in pool.devices])
+
+    def _picture(self, at: float) -> PoolDetails:
         timeline = tuple(self._controller.timeline())
         for model in [span.model for row in timeline for span in row.spans]:
             self._numbers.setdefault(model, len(self._numbers))
         return PoolDetails(
-            machine,
+            self._machine,
             self._controller.giving_way(),
             timeline,
             tuple(self._controller.departures()),
             dict(self._numbers),
+            at,
         )
 
     def follow_log(self, worker_id: str) -> AsyncIterator[list[str]]:

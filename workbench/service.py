@@ -2,7 +2,7 @@
 
 import asyncio
 import contextlib
-from collections.abc import AsyncGenerator, AsyncIterator, Mapping, Sequence
+from collections.abc import AsyncGenerator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Self, TypeVar
 
@@ -35,8 +35,6 @@ T = TypeVar("T")
 
 log = structlog.get_logger("workbench")
 
-CHANGE_INTERVAL_S = 0.5
-
 
 class Workbench:
     """A running pool with its catalog. Use it as an async context manager.
@@ -61,7 +59,7 @@ class Workbench:
         self._pool_task: asyncio.Task[None] | None = None
         self._devices: tuple[Device, ...] = ()
         self._bring_up = BringUp(self.settings.otlp_endpoint)
-        self._changed = asyncio.Event()
+        self._changes = 0
         self._tasks: set[asyncio.Task[Any]] = set()
         self._closed = False
 
@@ -313,14 +311,10 @@ class Workbench:
         """The pool at this moment."""
         return self._controller.snapshot() if self._controller is not None else PoolSnapshot()
 
-    async def pool_changes(self) -> AsyncIterator[PoolSnapshot]:
-        """The pool now, and again after each change, at most twice a second; ends when Workbench closes."""
-        while not self._closed:
-            changed = self._changed
-            yield self.pool()
-            await changed.wait()
-            if not self._closed:
-                await asyncio.sleep(CHANGE_INTERVAL_S)
+    @property
+    def changes(self) -> int:
+        """Changes of the pool and the catalog so far: while it stays, so does what they are."""
+        return self._changes
 
     @property
     def measurements(self) -> Measurements:
@@ -358,8 +352,7 @@ class Workbench:
         return await Worker.start(worker_id, device, log_path, settings.prepared_dir, settings.prepared_bytes)
 
     def _notify(self) -> None:
-        self._changed.set()
-        self._changed = asyncio.Event()
+        self._changes += 1
 
     def _spawn(self, work: Any) -> None:
         task = asyncio.ensure_future(work)

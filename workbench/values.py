@@ -2,7 +2,6 @@
 
 from workbench.engine.spec import SamplingOptions
 from workbench.kv_caches import KvCacheView
-from workbench.measurements import Report
 from workbench.pool.giving_way import GivingWay
 from workbench.pool.history import Departure, TimelineRow, TimelineSpan
 from workbench.pool.snapshot import (
@@ -16,6 +15,7 @@ from workbench.pool.snapshot import (
 )
 from workbench.pool_admin import PoolDetails
 from workbench.telemetry.machine import GpuLoad, MachineLoad
+from workbench.telemetry.recorder import Now
 from workbench.telemetry.windows import SPANS, TIMES, Picture
 from workbench.views import (
     AnswerStats,
@@ -48,12 +48,12 @@ __all__ = [
     "MachineLoad",
     "MessageView",
     "ModelView",
+    "Now",
     "Picture",
     "PoolDetails",
     "PoolSnapshot",
     "PresetView",
     "Progress",
-    "Report",
     "RequestView",
     "Residency",
     "RunnerSnapshot",

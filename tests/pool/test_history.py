@@ -26,7 +26,8 @@ def runner(model, state, *workers):
 
 
 def told(row):
-    return [(span.model, span.holding, span.began_s, span.ended_s) for span in row.spans]
+    """Model, how it was held, from when and until when."""
+    return [(span.model, span.holding, span.began_at, span.ended_at) for span in row.spans]
 
 
 def test_spans_follow_the_states_of_a_model(clock):
@@ -36,21 +37,21 @@ def test_spans_follow_the_states_of_a_model(clock):
         clock.value += 10
     book.note([one], [])
     (row,) = book.rows()
-    assert (row.began_s, row.ended_s) == (80, 0)
+    assert (row.began_at, row.ended_at) == (1000, 0)
     assert told(row) == [
-        ("a", "loading", 80, 70),
-        ("a", "serving", 70, 50),
-        ("a", "asleep", 50, 30),
-        ("a", "loading", 30, 20),
-        ("a", "serving", 20, 10),
+        ("a", "loading", 1000, 1010),
+        ("a", "serving", 1010, 1030),
+        ("a", "asleep", 1030, 1050),
+        ("a", "loading", 1050, 1060),
+        ("a", "serving", 1060, 1070),
     ]
 
 
-def test_a_span_that_lasts_ends_now_and_a_model_of_several_workers_is_in_each_row(clock):
+def test_a_span_that_lasts_has_no_end_and_a_model_of_several_workers_is_in_each_row(clock):
     book, gang = History(), (worker("w1"), worker("w2", 1001.0))
     book.note(gang, [runner("a", "serving", *gang)])
     clock.value += 5
-    assert [told(row) for row in book.rows()] == [[("a", "serving", 5, 0)]] * 2
+    assert [told(row) for row in book.rows()] == [[("a", "serving", 1000, 0)]] * 2
 
 
 def test_of_many_spans_those_that_begin_close_together_give_way_to_the_longest(clock):
@@ -74,14 +75,14 @@ def test_a_dead_worker_stays_for_the_window_and_no_longer(clock):
     clock.value += 20
     book.note([worker("w2", clock.value)], [])
     alive, dead = book.rows()
-    assert (alive.worker, dead.worker, dead.ended_s, told(dead)) == (
+    assert (alive.worker, dead.worker, dead.ended_at, told(dead)) == (
         "w2",
         "w1",
-        20,
-        [("a", "serving", 30, 20)],
+        1010,
+        [("a", "serving", 1000, 1010)],
     )
     (gone,) = book.departures()
-    assert (gone.model, gone.in_flight, gone.how, gone.gone_s) == ("a", 2, "was killed (SIGKILL)", 20)
+    assert (gone.model, gone.in_flight, gone.how, gone.gone_at) == ("a", 2, "was killed (SIGKILL)", 1010)
     clock.value += WINDOW_S
     book.note([], [])
     assert [row.worker for row in book.rows()] == ["w2"]

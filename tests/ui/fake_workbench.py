@@ -20,7 +20,13 @@ from workbench.chat.answer import Answering
 from workbench.chat.conversations import Conversations
 from workbench.chat.turns import Turns
 from workbench.engine.spec import GenerationChunk, ModelSpec
-from workbench.errors import BadRequestError, ConflictError, NotFoundError, WorkerDiedError
+from workbench.errors import (
+    BadRequestError,
+    ConflictError,
+    NotFoundError,
+    ShuttingDownError,
+    WorkerDiedError,
+)
 from workbench.measurements import Measurements
 from workbench.pool.scheduling import NO_CLAIM, Claim
 from workbench.pool.snapshot import SwapRecord
@@ -96,7 +102,13 @@ class FakeWorkbench:
     # Models.
 
     @property
+    def changes(self) -> int:
+        return self._version
+
+    @property
     def models(self) -> list[ModelView]:
+        if self._closed:
+            raise ShuttingDownError("Workbench is not running.")
         return list(self.catalog.values())
 
     def model(self, name: str) -> ModelView:
@@ -117,6 +129,7 @@ class FakeWorkbench:
             raise BadRequestError(f"{folder} is outside the folders that models may come from.")
         name = name or str(folder).rsplit("/", 1)[1]
         self.catalog[name] = ModelView(name, folder, "disk", "LlamaForCausalLM", 10**6, 4 * MB, 512, "", "")
+        self.touch()
         return self.catalog[name]
 
     async def download(self, name: str) -> None:
@@ -224,7 +237,7 @@ class FakeWorkbench:
 
     def pool(self) -> PoolSnapshot:
         held = [view for view in self.models if view.residency in ("device", "loading")]
-        workers = []
+        workers, now = [], time.monotonic()
         for number in range(2):
             model = held[number].name if number < len(held) else None
             state = "starting" if number >= self.warm_workers else "serving" if model else "warm"
@@ -233,12 +246,12 @@ class FakeWorkbench:
                     f"worker-{number + 1}",
                     "cpu",
                     state,
-                    42.0,
+                    now - 42,
                     model,
                     4100 + number,
                     612 * MB,
                     0,
-                    4000.0,
+                    now - 4000,
                     3,
                     self.in_flight if model else 0,
                     f"worker-{number + 1}" in self.pool_admin.draining,
@@ -246,7 +259,7 @@ class FakeWorkbench:
             )
         runners = tuple(
             RunnerSnapshot(view.name, "loading" if view.residency == "loading" else "serving", "cpu",
-                           view.weight_bytes + 64 * MB, self.in_flight, 12.0, self.stage,
+                           view.weight_bytes + 64 * MB, self.in_flight, now - 12, self.stage,
                            weight_bytes=view.weight_bytes, kv_cache_bytes=64 * MB,
                            context_length=view.context_length, pinned=view.pinned,
                            workers=(f"worker-{number}",))
@@ -254,15 +267,7 @@ class FakeWorkbench:
         )  # fmt: skip
         used = sum(runner.device_bytes for runner in runners)
         device = DeviceSnapshot("cpu", "Processor, 2 cores", 400 * MB, used)
-        return PoolSnapshot(tuple(workers), runners, self.waiters, (device,))
-
-    async def pool_changes(self) -> AsyncIterator[PoolSnapshot]:
-        shown = None
-        while not self._closed:
-            if shown != self._version:
-                shown = self._version
-                yield self.pool()
-            await asyncio.sleep(0.02)  # no event: tests change things from their own thread
+        return PoolSnapshot(tuple(workers), runners, self.waiters, (device,), now)
 
     def switch_estimates(self) -> dict[str, float]:
         return {view.name: 0.3 for view in self.models if view.residency == "disk"}
@@ -352,15 +357,18 @@ class FakePoolAdmin:
         runners = self._workbench.pool().runners
         goes = tuple(runner.model for runner in runners if not (runner.pinned or runner.in_flight))
         stays = {runner.model: "is pinned" for runner in runners if runner.pinned}
+        now = time.monotonic()
         rows = tuple(
-            TimelineRow(worker, "cpu", 400.0, 0.0, (TimelineSpan(runner.model, "serving", 60.0, 0.0),))
+            TimelineRow(
+                worker, "cpu", now - 400, 0.0, (TimelineSpan(runner.model, "serving", now - 60, 0.0),)
+            )
             for runner in runners
             for worker in runner.workers
         )
         machine = MachineLoad(2, 5 * GB, 16 * GB, {"worker-1": 0.8})
         numbers = {model: number for number, model in enumerate(self._workbench.catalog)}
         giving = {"cpu": GivingWay(goes, frozenset(goes), stays=stays)}
-        return PoolDetails(machine, giving, rows, self.departures, numbers)
+        return PoolDetails(machine, giving, rows, self.departures, numbers, now)
 
     def follow_log(self, worker_id: str) -> AsyncIterator[list[str]]:
         if worker_id not in self.logs:

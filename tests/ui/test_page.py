@@ -1,6 +1,7 @@
 """The page in a browser, over the fake workbench: its frame, and pages without tests of their own."""
 
 import json
+import time
 
 import pytest
 from playwright.sync_api import Locator, Page, expect
@@ -18,7 +19,7 @@ pytestmark = pytest.mark.e2e
 def test_the_queue_and_the_warming_pool_are_shown(chat: Page, workbench: FakeWorkbench):
     workbench.warm_workers = 0
     progress = Progress("queued", "Queued behind 2 requests")
-    workbench.waiters = (WaiterSnapshot("adder", 3, 4.0, progress),)
+    workbench.waiters = (WaiterSnapshot("adder", 3, time.monotonic() - 4, progress),)
     workbench.touch()
     expect(chat.locator("#warming")).to_contain_text("Warming up: 0 of 2 workers ready")
     chat.get_by_role("link", name="Pool").click()

@@ -1,6 +1,7 @@
 """The Pool page in a browser, over the fake workbench."""
 
 import re
+import time
 
 import pytest
 from playwright.sync_api import Page, expect
@@ -52,9 +53,10 @@ def test_the_pool_loads_pins_unloads_and_asks_before_it_cuts_work_off(pool: Page
 
 
 def test_workers_that_are_gone_say_why_and_keep_their_log(pool: Page, workbench: FakeWorkbench):
+    now = time.monotonic()
     workbench.pool_admin.departures = (
-        Departure("w7", "cpu", "adder", 2, "was killed (SIGKILL)", False, 65.0),
-        Departure("w6", "cpu", "", 0, "was drained by an administrator", True, 130.0),
+        Departure("w7", "cpu", "adder", 2, "was killed (SIGKILL)", False, now - 65),
+        Departure("w6", "cpu", "", 0, "was drained by an administrator", True, now - 130),
     )
     workbench.pool_admin.logs["w7"] = [["ERROR last words"]]
     gone = pool.get_by_test_id("departure")

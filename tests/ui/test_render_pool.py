@@ -22,10 +22,11 @@ from workbench.values import (
 )
 
 MB = 10**6
+NOW = 10_000.0
 RUNNER = RunnerSnapshot(
-    "adder", "serving", "cpu", 70 * MB, 0, 185.0, None, 0, 3 * MB, 67 * MB, 1024, False, ("w1",)
+    "adder", "serving", "cpu", 70 * MB, 0, NOW - 185, None, 0, 3 * MB, 67 * MB, 1024, False, ("w1",)
 )
-WORKER = WorkerSnapshot("w1", "cpu", "serving", 200.0, "adder", 4242, 500 * MB, 0, 3700.0, 12, 0)
+WORKER = WorkerSnapshot("w1", "cpu", "serving", NOW - 200, "adder", 4242, 500 * MB, 0, NOW - 3700, 12, 0)
 MACHINE = MachineLoad(2, 5_000 * MB, 16_000 * MB, {"w1": 0.84})
 
 
@@ -36,7 +37,7 @@ def words(html: str) -> str:
 
 def devices(*runners, giving=None, machine=MACHINE, **device):
     snapshot = PoolSnapshot(
-        runners=runners, devices=(DeviceSnapshot("cpu", "CPU", 700 * MB, 140 * MB, **device),)
+        runners=runners, devices=(DeviceSnapshot("cpu", "CPU", 700 * MB, 140 * MB, **device),), at=NOW
     )
     details = PoolDetails(machine, {"cpu": giving or GivingWay()}, numbers={"adder": 0, "counter": 9})
     return pool.devices(snapshot, details, [])
@@ -96,7 +97,7 @@ def test_host_memory_and_the_gpu_show_where_there_are_any():
     ("changes", "of_runner", "says"),
     [
         ({}, {}, "w1 cpu · pid 4242 serving 3 min adder unused for 3 min"),
-        ({}, {"in_flight": 2, "idle_s": 0.0}, "adder answers 2 requests"),
+        ({}, {"in_flight": 2, "idle_since": 0.0}, "adder answers 2 requests"),
         ({}, {"pinned": True}, "adder pinned unused"),
         (
             {"draining": True},
@@ -112,7 +113,7 @@ def test_host_memory_and_the_gpu_show_where_there_are_any():
     ],
 )
 def test_a_card_says_what_its_worker_does(changes, of_runner, says):
-    snapshot = PoolSnapshot((replace(WORKER, **changes),), (replace(RUNNER, **of_runner),))
+    snapshot = PoolSnapshot((replace(WORKER, **changes),), (replace(RUNNER, **of_runner),), at=NOW)
     html = workers.workers(snapshot, PoolDetails(MACHINE))
     assert says in words(html)
     assert "Weights 3.0 MB KV cache 67.0 MB Context 1,024 tokens" in words(html)
@@ -132,17 +133,17 @@ def test_the_timeline_places_spans_and_says_them():
         TimelineRow(
             "w1",
             "cpu",
-            900.0,
+            NOW - 900,
             0.0,
             (
-                TimelineSpan("adder", "loading", 660.0, 300.0),
-                TimelineSpan("adder", "serving", 300.0, 60.0),
-                TimelineSpan("counter", "asleep", 60.0, 0.0),
+                TimelineSpan("adder", "loading", NOW - 660, NOW - 300),
+                TimelineSpan("adder", "serving", NOW - 300, NOW - 60),
+                TimelineSpan("counter", "asleep", NOW - 60, 0.0),
             ),
         ),
-        TimelineRow("w0", "cpu", 500.0, 200.0, ()),
+        TimelineRow("w0", "cpu", NOW - 500, NOW - 200, ()),
     )
-    html = workers.timeline(PoolDetails(MACHINE, timeline=rows, numbers={"adder": 0, "counter": 1}))
+    html = workers.timeline(PoolDetails(MACHINE, timeline=rows, numbers={"adder": 0, "counter": 1}, at=NOW))
     assert re.findall(r'<i class="([\w -]+)" style="(left[^"]+)"', html) == [
         ("life", "left:0.0%;width:100.0%"),
         ("loading hue-0", "left:0.0%;width:50.0%"),
@@ -158,11 +159,11 @@ def test_the_timeline_places_spans_and_says_them():
 
 def test_workers_that_are_gone_say_why_and_what_they_took_along():
     gone = (
-        Departure("w3", "cpu", "adder", 2, "was killed (SIGKILL)", False, 5.0),
-        Departure("w2", "cpu", "adder", 0, "was drained by an administrator", True, 65.0),
-        Departure("w1", "cpu", "", 0, "gave no sign of life for 20 s", False, 600.0),
+        Departure("w3", "cpu", "adder", 2, "was killed (SIGKILL)", False, NOW - 5),
+        Departure("w2", "cpu", "adder", 0, "was drained by an administrator", True, NOW - 65),
+        Departure("w1", "cpu", "", 0, "gave no sign of life for 20 s", False, NOW - 600),
     )
-    text = words(workers.departures(PoolDetails(MACHINE, departures=gone)))
+    text = words(workers.departures(PoolDetails(MACHINE, departures=gone, at=NOW)))
     assert "w3 died w3 was killed (SIGKILL). 2 requests of adder broke off. 5 s ago Log" in text
     assert "w2 ended w2 was drained by an administrator. It held adder. 1 min ago Log" in text
     assert "w1 died w1 gave no sign of life for 20 s. It held no model. 10 min ago Log" in text

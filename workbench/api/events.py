@@ -1,15 +1,16 @@
 """`GET /events?page=…&choice=…`: what a page shows, live, as server-sent events.
 
-Frames are named `frame` and carry one JSON object; the first comes at once, the others on change, at most
-two a second. `beat` events come in between: a page can't see comments, and without a sign of life it could
-not tell a quiet server from a dead one. A choice is what a person picked on the page, a model for example;
-most pages know none. All clients of a page with the same choice share one producer, which runs while there
-are any; a slow client skips frames.
+Frames are named `frame` and carry one JSON object: "server", which names this process, "now", the moment by
+its clock, and sections of named parts, as the page's source makes them. A client's first frame has all parts
+and comes at once; the others have those that have changed since, at most two a second. `beat` events come in
+between: a page can't see comments, and without a sign of life it could not tell a quiet server from a dead
+one. A choice is what a person picked on the page, a model for example; most pages know none. All clients of
+a page with the same choice share one producer, which runs while there are any; a slow client skips frames.
 """
 
 import asyncio
-import contextlib
 import json
+import time
 import uuid
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -28,7 +29,9 @@ log = structlog.get_logger("workbench.events")
 FRAME_INTERVAL = 0.5
 BEAT_INTERVAL = 1.0
 
-FrameView = Callable[[PoolSnapshot, Sequence[ModelView]], Awaitable[Mapping[str, Any]]]
+Sections = Mapping[str, Mapping[str, Any]]
+"""Parts of a frame: section → name → what JSON can hold. A page has the same parts in all its frames."""
+FrameView = Callable[[PoolSnapshot, Sequence[ModelView]], Awaitable[Sections]]
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,6 +50,7 @@ def events_router(workbench: Workbench, pages: Mapping[str, FrameSource]) -> API
     router = APIRouter()
     server = uuid.uuid4().hex
     first = next(iter(pages))
+    looks = Looks(workbench)
     frames: dict[tuple[str, str], Frames] = {}
 
     @router.get("/events", include_in_schema=False)
@@ -59,7 +63,7 @@ def events_router(workbench: Workbench, pages: Mapping[str, FrameSource]) -> API
         else:
             choice = ""
         if (page, choice) not in frames:
-            frames[page, choice] = Frames(workbench, source, server)
+            frames[page, choice] = Frames(looks, source, server)
         headers = {"Cache-Control": "no-store", "X-Accel-Buffering": "no"}
         stream = frames[page, choice].stream()
         return StreamingResponse(stream, media_type="text/event-stream", headers=headers)
@@ -67,22 +71,65 @@ def events_router(workbench: Workbench, pages: Mapping[str, FrameSource]) -> API
     return router
 
 
+@dataclass(frozen=True, slots=True)
+class Look:
+    """The pool and the models of the catalog at one moment."""
+
+    pool: PoolSnapshot
+    models: Sequence[ModelView]
+
+
+class Looks:
+    """Looks at the workbench once for all pages."""
+
+    def __init__(self, workbench: Workbench) -> None:
+        self._workbench = workbench
+        self._changes = -1
+        self._newest: Look | None = None
+
+    def newest(self) -> Look:
+        """How things are; the same object as before while they are the same.
+
+        Raises:
+            ShuttingDownError: the workbench closes.
+        """
+        changes = self._workbench.changes
+        if self._newest is None or changes != self._changes:
+            look = Look(self._workbench.pool(), self._workbench.models)
+            if look != self._newest:
+                self._newest = look
+            self._changes = changes
+        return self._newest
+
+
+@dataclass(frozen=True, slots=True)
+class _Part:
+    value: Any
+    json: str
+    version: int
+    """Number of the frame that brought it."""
+
+
 class Frames:
     """The newest frame of a page, made by one task that runs while somebody listens.
 
     Args:
-        workbench: what is looked at.
-        source: what frames hold, besides "server".
+        looks: shared by all pages.
+        source: what frames hold.
         server: names this process, so that a page notices another one.
     """
 
-    def __init__(self, workbench: Workbench, source: FrameSource, server: str) -> None:
-        self._workbench = workbench
+    def __init__(self, looks: Looks, source: FrameSource, server: str) -> None:
+        self._looks = looks
         self._source = source
         self._server = server
-        self._newest = ""
-        self._changed = asyncio.Event()
-        """Replaced with each frame; whoever waits for the next frame holds the present one."""
+        self._parts: dict[tuple[str, str], _Part] = {}
+        self._version = 0
+        self._message = (0, 0, "")
+        """The event that was made last, and the versions from which to which it brings a client."""
+        self._woken_at = 0.0
+        self._woken = asyncio.Event()
+        """Replaced with each frame and each beat."""
         self._producer: asyncio.Task[None] | None = None
         self._listeners = 0
 
@@ -90,20 +137,20 @@ class Frames:
         """Server-sent events for one client, until it leaves or the workbench closes."""
         self._listeners += 1
         if self._producer is None or self._producer.done():
-            self._newest = ""
+            self._parts = {}
             self._producer = asyncio.create_task(self._produce(), name="event frames")
-        producer, sent = self._producer, ""
+        producer, seen = self._producer, 0
         try:
             while not producer.done():
-                changed = self._changed
-                if self._newest != sent:
-                    sent = self._newest
-                    yield f"event: frame\ndata: {sent}\n\n"
-                    continue
-                with contextlib.suppress(TimeoutError):
-                    await asyncio.wait_for(changed.wait(), BEAT_INTERVAL)
-                    continue
-                yield "event: beat\ndata: 1\n\n"
+                woken = self._woken
+                if not self._parts:
+                    pass  # the first frame is being made
+                elif seen < self._version:
+                    event, seen = self._event(seen), self._version
+                    yield event
+                else:
+                    yield "event: beat\ndata: 1\n\n"
+                await woken.wait()
         finally:
             self._listeners -= 1
             if self._listeners == 0:
@@ -111,43 +158,53 @@ class Frames:
                 self._producer = None  # a client that comes now gets a producer that lives
 
     async def _produce(self) -> None:
-        """Make a frame when the pool or the catalog has changed, and at each tick for a restless source.
+        """Make a frame at each tick at which there may be something new, and give a sign of life at others.
 
-        The pool says when it has changed; downloads change the catalog alone, so that is compared.
+        Ticks are the same for all pages, so that one look does for all and the process is woken once.
         """
-        pools = aiter(self._workbench.pool_changes())
-        pending = asyncio.ensure_future(anext(pools))
-        pool: PoolSnapshot | None = None
-        shown: list[ModelView] | None = None
+        made_of: Look | None = None
         try:
             while True:
-                at_once = self._source.restless and pool is not None  # it has slept since the last frame
-                await asyncio.wait({pending}, timeout=0 if at_once else FRAME_INTERVAL)
-                models = self._workbench.models
-                if pending.done():
-                    pool = pending.result()
-                    pending = asyncio.ensure_future(anext(pools))
-                elif models == shown and not self._source.restless:
-                    continue
-                if pool is not None:
-                    shown = models
-                    self._publish(await self._source.view(pool, models))
-                    await asyncio.sleep(FRAME_INTERVAL)
-        except (StopAsyncIteration, ShuttingDownError):
-            pass  # the workbench closes
+                look = self._looks.newest()
+                if look is not made_of or self._source.restless:
+                    self._publish(await self._source.view(look.pool, look.models))
+                    made_of = look
+                if time.monotonic() - self._woken_at > BEAT_INTERVAL - FRAME_INTERVAL / 2:
+                    self._wake()
+                await asyncio.sleep(FRAME_INTERVAL - time.monotonic() % FRAME_INTERVAL)
+        except ShuttingDownError:
+            pass
         except Exception:
             log.exception("the event stream ended; its clients will connect again")
         finally:
-            pending.cancel()
-            await asyncio.gather(pending, return_exceptions=True)
             self._wake()
 
-    def _publish(self, view: Mapping[str, Any]) -> None:
-        frame = json.dumps({"server": self._server, **view}, separators=(",", ":"))
-        if frame != self._newest:
-            self._newest = frame
+    def _publish(self, sections: Sections) -> None:
+        version = self._version + 1
+        for section, parts in sections.items():
+            for name, value in parts.items():
+                before = self._parts.get((section, name))
+                if before is None or before.value != value:
+                    encoded = json.dumps(value, separators=(",", ":"))
+                    self._parts[section, name] = _Part(value, encoded, version)
+                    self._version = version
+        if self._version == version:
             self._wake()
+
+    def _event(self, seen: int) -> str:
+        """The parts newer than a version, as an event; made once for all clients that lack the same."""
+        if self._message[:2] != (seen, self._version):
+            sections: dict[str, list[str]] = {}
+            for (section, name), part in self._parts.items():
+                if part.version > seen:
+                    sections.setdefault(section, []).append(f"{json.dumps(name)}:{part.json}")
+            told = "".join(f',"{section}":{{{",".join(parts)}}}' for section, parts in sections.items())
+            now = time.monotonic()
+            data = f'{{"server":"{self._server}","now":{now:.2f}{told}}}'
+            self._message = seen, self._version, f"event: frame\ndata: {data}\n\n"
+        return self._message[2]
 
     def _wake(self) -> None:
-        changed, self._changed = self._changed, asyncio.Event()
-        changed.set()
+        self._woken_at = time.monotonic()
+        woken, self._woken = self._woken, asyncio.Event()
+        woken.set()

@@ -1,6 +1,7 @@
 """`GET /metrics` for Prometheus: ours, and vLLM's own for every model with the label `model`."""
 
 import asyncio
+import time
 from collections.abc import Iterable, Iterator, Sequence
 from itertools import product
 
@@ -87,6 +88,7 @@ def build_family() -> Metric:
 
 def pool_families(pool: PoolSnapshot, models: Sequence[ModelView]) -> Iterator[Metric]:
     """Queue, workers, models and budgets at this moment."""
+    now = time.monotonic()
     yield _gauge(
         "workbench_queue_requests",
         "Requests that wait for a model.",
@@ -98,7 +100,7 @@ def pool_families(pool: PoolSnapshot, models: Sequence[ModelView]) -> Iterator[M
         "workbench_queue_longest_wait_seconds",
         "For how long the first request for a model has waited.",
         ("model",),
-        (((waiter.model,), waiter.waiting_s) for waiter in pool.waiters),
+        (((waiter.model,), now - waiter.since) for waiter in pool.waiters),
     )
     yield _gauge(
         "workbench_workers",

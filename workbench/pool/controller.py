@@ -209,11 +209,13 @@ class Controller:
                 for event in events:
                     with _outlived(event):
                         self._handle(event)
+                plan = policy.Plan()
                 with _outlived("plan"):
                     self._unload_outdated()
-                    self._carry_out(self._decide(self._view()))
+                    plan = self._decide(self._view())
+                    self._carry_out(plan)
                     self._history.note(self._workers, self._runners)
-                if any(not isinstance(event, Tick) for event in events):
+                if plan != policy.Plan() or any(not isinstance(event, Tick) for event in events):
                     self._on_change()
         finally:
             ticker.cancel()

@@ -3,7 +3,7 @@
 import time
 from collections import deque
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Literal
 
 from workbench.pool.runner import Runner
@@ -28,18 +28,15 @@ HOLDING: Mapping[RunnerState, Holding] = {
 }
 """How a worker holds its model; while it is unloaded it counts as gone."""
 
-_Held = tuple[str, Holding, float, float]
-"""Model, how, from when and until when."""
-
 
 @dataclass(frozen=True, slots=True)
 class TimelineSpan:
-    """A time in which a worker held a model. Times here are seconds before now."""
+    """A time in which a worker held a model. Moments here are of the clock `time.monotonic`."""
 
     model: str
     holding: Holding
-    began_s: float
-    ended_s: float
+    began_at: float
+    ended_at: float
     """0 while it lasts."""
 
 
@@ -49,8 +46,8 @@ class TimelineRow:
 
     worker: str
     device: str
-    began_s: float
-    ended_s: float
+    began_at: float
+    ended_at: float
     """When its process ended; 0 while it lives."""
     spans: tuple[TimelineSpan, ...]
 
@@ -69,8 +66,7 @@ class Departure:
     """The end of a sentence: "was killed (SIGKILL)"."""
     expected: bool
     """Whether the app had told it to end."""
-    gone_s: float
-    """Seconds ago."""
+    gone_at: float
 
 
 @dataclass(slots=True)
@@ -79,15 +75,16 @@ class _Life:
     began_at: float
     ended_at: float = 0.0
     held: tuple[str, Holding] | None = None
-    held_since: float = 0.0
-    spans: deque[_Held] = field(default_factory=lambda: deque(maxlen=MAX_SPANS))
+    spans: deque[TimelineSpan] = field(default_factory=lambda: deque(maxlen=MAX_SPANS))
 
     def hold(self, held: tuple[str, Holding] | None, now: float) -> None:
         if held == self.held:
             return
         if self.held is not None:
-            self.spans.append((*self.held, self.held_since, now))
-        self.held, self.held_since = held, now
+            self.spans.append(replace(self.spans.pop(), ended_at=now))
+        if held is not None:
+            self.spans.append(TimelineSpan(*held, now, 0.0))
+        self.held = held
 
 
 class History:
@@ -95,7 +92,7 @@ class History:
 
     def __init__(self) -> None:
         self._lives: dict[str, _Life] = {}
-        self._departures: deque[tuple[float, Departure]] = deque(maxlen=MAX_DEPARTURES)
+        self._departures: deque[Departure] = deque(maxlen=MAX_DEPARTURES)
 
     def note(self, workers: Iterable[Worker], runners: Iterable[Runner]) -> None:
         """Keep what has changed since the last call."""
@@ -121,8 +118,10 @@ class History:
         """Keep how a worker ended."""
         model, in_flight = (runner.spec.name, len(runner.holders)) if runner else ("", 0)
         how = worker.crash_reason or how
-        departure = Departure(worker.id, worker.device, model, in_flight, how, worker.dismissed, 0.0)
-        self._departures.append((time.monotonic(), departure))
+        now = time.monotonic()
+        self._departures.append(
+            Departure(worker.id, worker.device, model, in_flight, how, worker.dismissed, now)
+        )
 
     def rows(self, most: int = MAX_SHOWN) -> list[TimelineRow]:
         """Each worker of the last ten minutes, those that live first, in order of their start.
@@ -134,35 +133,30 @@ class History:
             TimelineRow(
                 worker_id,
                 life.device,
-                now - life.began_at,
-                now - life.ended_at if life.ended_at else 0.0,
+                life.began_at,
+                life.ended_at,
                 tuple(_spans(life, now, most)),
             )
             for worker_id, life in self._lives.items()
         ]
-        return sorted(rows, key=lambda row: (row.ended_s > 0, -row.began_s))
+        return sorted(rows, key=lambda row: (row.ended_at > 0, row.began_at))
 
     def departures(self) -> list[Departure]:
         """Workers that are gone, the latest first."""
-        now = time.monotonic()
-        return [
-            Departure(d.worker, d.device, d.model, d.in_flight, d.how, d.expected, now - at)
-            for at, d in reversed(self._departures)
-        ]
+        return list(reversed(self._departures))
 
 
 def _spans(life: _Life, now: float, most: int) -> list[TimelineSpan]:
-    known = [*life.spans, (*life.held, life.held_since, now)] if life.held else list(life.spans)
-    known = [span for span in known if now - span[3] <= WINDOW_S]
-    if len(known) > most:
-        longest: dict[int, _Held] = {}
-        for span in known:
-            slot = int(span[2] * most / WINDOW_S)
-            if slot not in longest or _seconds(span) > _seconds(longest[slot]):
-                longest[slot] = span
-        known = list(longest.values())
-    return [TimelineSpan(model, holding, now - began, now - ended) for model, holding, began, ended in known]
+    known = [span for span in life.spans if now - (span.ended_at or now) <= WINDOW_S]
+    if len(known) <= most:
+        return known
+    longest: dict[int, TimelineSpan] = {}
+    for span in known:
+        slot = int(span.began_at * most / WINDOW_S)
+        if slot not in longest or _seconds(span, now) > _seconds(longest[slot], now):
+            longest[slot] = span
+    return list(longest.values())
 
 
-def _seconds(span: _Held) -> float:
-    return span[3] - span[2]
+def _seconds(span: TimelineSpan, now: float) -> float:
+    return (span.ended_at or now) - span.began_at

@@ -73,7 +73,6 @@ def snapshot(
     pinned: Callable[[str], bool],
 ) -> PoolSnapshot:
     """What the page, the API and notebooks show."""
-    now = time.monotonic()
     held = {
         worker.id: (runner.spec.name, len(runner.holders)) for runner in runners for worker in runner.workers
     }
@@ -84,7 +83,7 @@ def snapshot(
         workers=tuple(worker.snapshot(held.get(worker.id)) for worker in workers),
         runners=tuple(runner.snapshot(pinned(runner.spec.name)) for runner in runners),
         waiters=tuple(
-            WaiterSnapshot(model, len(tickets), now - tickets[0].since, tickets[0].progress)
+            WaiterSnapshot(model, len(tickets), tickets[0].since, tickets[0].progress)
             for model, tickets in by_model.items()
         ),
         devices=tuple(
@@ -99,6 +98,7 @@ def snapshot(
             )
             for device in devices
         ),
+        at=time.monotonic(),
     )
 
 

@@ -159,7 +159,7 @@ class Runner:
             device=self.device,
             device_bytes=self.device_bytes,
             in_flight=len(self.holders),
-            idle_s=0.0 if self.holders else time.monotonic() - self.last_used,
+            idle_since=0.0 if self.holders else self.last_used,
             progress=self.progress() if self.state != "asleep" else None,
             host_bytes=self.host_bytes,
             weight_bytes=self.spec.weight_bytes,

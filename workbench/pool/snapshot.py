@@ -1,7 +1,10 @@
-"""Frozen pictures of the pool, for everybody above it. Bytes are bytes, times are seconds."""
+"""Frozen pictures of the pool, for everybody above it. Bytes are bytes, durations are seconds.
+
+Moments are of the clock `time.monotonic`: with ages in their place, no two pictures would be equal.
+"""
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Literal
 
 RunnerState = Literal["loading", "serving", "sleeping", "asleep", "waking", "unloading"]
@@ -27,15 +30,14 @@ class WorkerSnapshot:
     id: str
     device: str
     state: str
-    state_s: float
-    """Time in this state."""
+    state_since: float
     model: str | None
     pid: int | None
     private_bytes: int
     """Host memory without mapped files."""
     device_bytes: int
     """Device memory the process holds, as its driver says; 0 on the CPU."""
-    age_s: float
+    started_at: float
     swaps: int
     in_flight: int
     draining: bool = False
@@ -52,8 +54,8 @@ class RunnerSnapshot:
     device_bytes: int
     """What it takes of its device's budget now; nothing while asleep."""
     in_flight: int
-    idle_s: float
-    """Time since the last request left; 0 while one is in flight."""
+    idle_since: float
+    """When the last request left; 0 while one is in flight."""
     progress: Progress | None
     host_bytes: int = 0
     """Host memory that is set aside for its weights while it sleeps."""
@@ -74,8 +76,8 @@ class WaiterSnapshot:
 
     model: str
     count: int
-    waiting_s: float
-    """Wait of the longest-waiting one."""
+    since: float
+    """When the longest-waiting one came."""
     progress: Progress
 
 
@@ -108,12 +110,13 @@ class DeviceSnapshot:
 
 @dataclass(frozen=True, slots=True)
 class PoolSnapshot:
-    """The whole pool at one moment."""
+    """The whole pool at one moment; equal to that of another one if nothing has changed."""
 
     workers: tuple[WorkerSnapshot, ...] = ()
     runners: tuple[RunnerSnapshot, ...] = ()
     waiters: tuple[WaiterSnapshot, ...] = ()
     devices: tuple[DeviceSnapshot, ...] = ()
+    at: float = field(default=0.0, compare=False)
 
     @property
     def warm(self) -> bool:

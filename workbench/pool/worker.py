@@ -196,18 +196,17 @@ class Worker:
 
     def snapshot(self, held: tuple[str, int] | None) -> WorkerSnapshot:
         """What people see; `held` is its model and the requests in flight on it."""
-        now = time.monotonic()
         model, in_flight = held or (None, 0)
         return WorkerSnapshot(
             id=self.id,
             device=self.device,
             state=str(self.state),
-            state_s=now - self.state_since,
+            state_since=self.state_since,
             model=model,
             pid=self.pid,
             private_bytes=self.memory.private_bytes,
             device_bytes=self.memory.device_bytes,
-            age_s=now - self.started_at,
+            started_at=self.started_at,
             swaps=self.swaps,
             in_flight=in_flight,
             draining=self.draining,

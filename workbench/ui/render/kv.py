@@ -66,9 +66,10 @@ def _staleness(view: KvCacheView) -> str:
     if view.failed:
         return "The engine could not tell what its KV cache holds. The log of its worker says why."
     if view.snapshot is None:
-        return f"Waiting for the engine's step to end: {age(view.waiting_s)} so far."
+        return f"Waiting for the engine's step to end: {age(view.at - view.waiting_s, view.at)} so far."
     if view.waiting_s and view.age_s > STALE_S:
-        return f"The engine is in a long step, a big prompt perhaps. This picture is {age(view.age_s)} old."
+        old = age(view.at - view.age_s, view.at)
+        return f"The engine is in a long step, a big prompt perhaps. This picture is {old} old."
     return ""
 
 

@@ -6,7 +6,7 @@ from statistics import median
 from typing import Any
 
 from workbench.ui import figures
-from workbench.values import SPANS, TIMES, ModelView, Picture, Report, RequestView, SwapRecord, SwitchView
+from workbench.values import SPANS, TIMES, ModelView, Now, Picture, RequestView, SwapRecord, SwitchView
 
 DEFAULT_SPAN = "1h"
 TORN_AT = 4.0
@@ -45,28 +45,37 @@ def choose(choice: str, models: Iterable[ModelView]) -> tuple[str, str]:
     )
 
 
-def data(report: Report, model: str, models: Sequence[ModelView]) -> dict[str, Any]:
-    """What the script draws. Times are seconds, rounded to 10 µs."""
-    picture = report.picture
+def names(models: Iterable[ModelView]) -> list[str]:
+    """The models to choose from."""
+    return sorted((view.name for view in models), key=str.lower)
+
+
+def present(now: Now) -> dict[str, float]:
+    """The figures of this moment."""
+    return {
+        "inFlight": now.in_flight,
+        "waiting": now.waiting,
+        "prefilling": now.prefilling,
+        "batch": now.batch,
+        "tokensPerS": now.tokens_per_s,
+    }
+
+
+def window(picture: Picture) -> dict[str, Any]:
+    """What the charts draw. Times are seconds, rounded to 10 µs."""
     return {
         "span": picture.span.name,
-        "model": model,
-        "models": sorted((view.name for view in models), key=str.lower),
-        "now": {
-            "inFlight": report.now.in_flight,
-            "waiting": report.now.waiting,
-            "prefilling": report.now.prefilling,
-            "batch": report.now.batch,
-            "tokensPerS": report.now.tokens_per_s,
-        },
         "endsAt": picture.ends_at,
         "slotS": picture.span.slot_s,
         "spreads": _spreads(picture),
         "curves": _curves(picture),
         "counts": _counts(picture),
-        "past": {"read": report.past_read, "since": report.past_since},
-        "requests": [_request(request) for request in report.requests],
     }
+
+
+def requests(views: Iterable[RequestView]) -> list[dict[str, Any]]:
+    """The last requests, phase by phase."""
+    return [_request(request) for request in views]
 
 
 def _spreads(picture: Picture) -> dict[str, dict[str, Any]]:

@@ -59,9 +59,9 @@ def bar(percent: int, label: str) -> str:
     )
 
 
-def age(seconds: float) -> str:
-    """A duration that the script counts on."""
-    return f'<span class="figure" data-age="{seconds:.0f}">{figures.duration(seconds)}</span>'
+def age(since: float, now: float) -> str:
+    """The time since a moment, which the script counts on; both are of the clock `time.monotonic`."""
+    return f'<span class="figure" data-since="{since:.2f}">{figures.duration(max(0.0, now - since))}</span>'
 
 
 def measured(progress: Progress) -> str:

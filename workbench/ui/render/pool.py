@@ -51,13 +51,13 @@ def devices(pool: PoolSnapshot, details: PoolDetails, models: Sequence[ModelView
     """Memory budgets with the models in them, who gives way next, and the machine itself."""
     if not pool.devices:
         return '<p class="empty">No device yet. The first worker to start reports it.</p>'
-    cards = [_device(device, pool.runners, details) for device in pool.devices]
+    cards = [_device(device, pool, details) for device in pool.devices]
     machine, pinned = _machine(details.machine), _pinned_elsewhere(pool, models)
     return f'<div class="cards">{"".join(cards)}{machine}</div>{pinned}'
 
 
-def _device(device: DeviceSnapshot, runners: Iterable[RunnerSnapshot], details: PoolDetails) -> str:
-    here, hues = [runner for runner in runners if runner.device == device.id], Hues(details)
+def _device(device: DeviceSnapshot, pool: PoolSnapshot, details: PoolDetails) -> str:
+    here, hues = [runner for runner in pool.runners if runner.device == device.id], Hues(details)
     awake = [runner for runner in here if runner.device_bytes]
     segments = [
         segment
@@ -79,7 +79,7 @@ def _device(device: DeviceSnapshot, runners: Iterable[RunnerSnapshot], details: 
         f'</h3><span class="figure">{figures.size(device.used_bytes)} of {figures.size(device.budget_bytes)} '
         f'<span class="quiet">· {free} free</span></span></header>'
         f'{_stack("Memory budget", segments, device.budget_bytes, hues)}<ul class="legend">{legend}</ul>'
-        f"{_next_to_go(details.giving_way.get(device.id, GivingWay()), here)}"
+        f"{_next_to_go(details.giving_way.get(device.id, GivingWay()), here, pool.at)}"
         f"{_host_memory(device, here, hues)}{_driver(details.machine.gpus.get(device.id))}</section>"
     )
 
@@ -124,16 +124,16 @@ def _stack(label: str, segments: Sequence[Segment], whole: int, hues: Hues) -> s
     return f'<div class="stack" role="img" aria-label="{escape(said)}">{parts}</div>'
 
 
-def _next_to_go(giving: GivingWay, here: Sequence[RunnerSnapshot]) -> str:
+def _next_to_go(giving: GivingWay, here: Sequence[RunnerSnapshot], now: float) -> str:
     """Who would be displaced next and why, or why nobody would."""
-    idle = {runner.model: runner.idle_s for runner in here}
+    idle_since = {runner.model: runner.idle_since for runner in here if not runner.in_flight}
     stays = "".join(f" {escape(model)} stays: it {escape(why)}." for model, why in giving.stays.items())
     if giving.memory:
         first = giving.memory[0]
         fate = "falls asleep" if first in giving.falls_asleep else "is unloaded"
         text = (
-            f"Next to give way: <strong>{escape(first)}</strong>, unused for {age(idle.get(first, 0))}; "
-            f"it {fate} when another model needs the room."
+            f"Next to give way: <strong>{escape(first)}</strong>, unused for "
+            f"{age(idle_since.get(first, now), now)}; it {fate} when another model needs the room."
         )
     elif giving.stays:
         text = "Nothing would give way now."
@@ -184,7 +184,7 @@ def waiters(snapshots: Sequence[WaiterSnapshot], details: PoolDetails) -> str:
         items.append(
             f'<li data-testid="waiter" data-name="{name}">{hues.dot(waiter.model)}<strong>{name}</strong>'
             f"<span>{figures.count(waiter.count, 'request')}</span>"
-            f'<span class="quiet grow">{measured(waiter.progress)}</span>{age(waiter.waiting_s)}</li>'
+            f'<span class="quiet grow">{measured(waiter.progress)}</span>{age(waiter.since, details.at)}</li>'
         )
     return f'<ul class="card lines">{"".join(items)}</ul>'
 

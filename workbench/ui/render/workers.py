@@ -28,7 +28,7 @@ def workers(pool: PoolSnapshot, details: PoolDetails) -> str:
     free = {device.id: max(0, device.budget_bytes - device.used_bytes) for device in pool.devices}
     hues = Hues(details)
     cards = [
-        _worker(worker, runners.get(worker.id), free.get(worker.device, 0), details.machine, hues)
+        _worker(worker, runners.get(worker.id), free.get(worker.device, 0), details.machine, hues, pool.at)
         for worker in pool.workers
     ]
     return f'<div class="cards">{"".join(cards)}</div>'
@@ -52,12 +52,13 @@ def _worker(
     free_bytes: int,
     machine: MachineLoad,
     hues: Hues,
+    now: float,
 ) -> str:
     kind, word = STATE_WORDS.get(worker.state, ("loading", worker.state))
     if worker.draining and worker.state not in ("stopping", "dead"):
         kind, word = "unloading", f"draining, {word}"
     if runner is not None:
-        held = _held(runner, free_bytes, worker.draining, hues)
+        held = _held(runner, free_bytes, worker.draining, hues, now)
     elif worker.state == "warm":
         held = '<p class="held quiet">Ready for any model.</p>'
     elif worker.state == "starting":
@@ -72,7 +73,7 @@ def _worker(
         "Memory": figures.size(worker.private_bytes) if worker.private_bytes else "–",
         "On device": figures.size(worker.device_bytes) if worker.device_bytes else "",
         "Swaps": f"{worker.swaps:,}",
-        "Age": age(worker.age_s),
+        "Age": age(worker.started_at, now),
     }
     actions = [_log_button(worker.id)]
     if not worker.draining:
@@ -82,12 +83,12 @@ def _worker(
     return (
         f'<article class="card" data-testid="worker" data-name="{name}"><header>'
         f'<h3>{name} <span class="quiet">{escape(worker.device)} · pid {worker.pid or "–"}</span></h3>'
-        f'<span class="state">{badge(kind, word)}<span class="quiet">{age(worker.state_s)}</span></span>'
-        f'</header>{held}{_facts(facts)}<div class="actions">{"".join(actions)}</div></article>'
+        f'<span class="state">{badge(kind, word)}<span class="quiet">{age(worker.state_since, now)}</span>'
+        f'</span></header>{held}{_facts(facts)}<div class="actions">{"".join(actions)}</div></article>'
     )
 
 
-def _held(runner: RunnerSnapshot, free_bytes: int, draining: bool, hues: Hues) -> str:
+def _held(runner: RunnerSnapshot, free_bytes: int, draining: bool, hues: Hues, now: float) -> str:
     """The model on a worker's card; `free_bytes` are left of the device's budget."""
     model = runner.model
     facts = {
@@ -106,14 +107,14 @@ def _held(runner: RunnerSnapshot, free_bytes: int, draining: bool, hues: Hues) -
     return (
         f'<div class="held" data-testid="runner" data-name="{escape(model)}"><p class="name">'
         f"{hues.dot(model)}<strong>{escape(model)}</strong>{mark}"
-        f'<span class="quiet grow">{_doing(runner, draining)}</span></p>'
+        f'<span class="quiet grow">{_doing(runner, draining, now)}</span></p>'
         f'{progress}{_facts(facts)}<div class="actions">'
         f"{button('pin', pin, model, model=model, pinned=pinned)}"
         f"{button('unload', 'Unload', model, model=model)}</div></div>"
     )
 
 
-def _doing(runner: RunnerSnapshot, draining: bool) -> str:
+def _doing(runner: RunnerSnapshot, draining: bool, now: float) -> str:
     if draining and runner.in_flight:
         return f"finishes {figures.count(runner.in_flight, 'request')}, then leaves"
     if runner.progress:
@@ -122,7 +123,7 @@ def _doing(runner: RunnerSnapshot, draining: bool) -> str:
         return f"answers {figures.count(runner.in_flight, 'request')}"
     if runner.state in ("sleeping", "unloading"):
         return {"sleeping": "gives its memory up", "unloading": "is given back"}[runner.state]
-    return f"unused for {age(runner.idle_s)}"
+    return f"unused for {age(runner.idle_since, now)}"
 
 
 def _facts(facts: Mapping[str, str]) -> str:
@@ -150,7 +151,7 @@ def timeline(details: PoolDetails) -> str:
     models = sorted({span.model for row in details.timeline for span in row.spans})
     names = "".join(f"<li>{hues.dot(model)}{escape(model)}</li>" for model in models)
     ways = "".join(f'<li><i class="{way} hue"></i>{word}</li>' for way, word in HOLDING_WORDS.items())
-    rows = "".join(_timeline_row(row, hues) for row in details.timeline)
+    rows = "".join(_timeline_row(row, hues, details.at) for row in details.timeline)
     return (
         f'<div class="card timeline"><div>{rows}'
         '<p class="axis quiet"><span>10 min ago</span><span>5 min</span><span>now</span></p></div>'
@@ -158,32 +159,34 @@ def timeline(details: PoolDetails) -> str:
     )
 
 
-def _timeline_row(row: TimelineRow, hues: Hues) -> str:
+def _timeline_row(row: TimelineRow, hues: Hues, now: float) -> str:
     held: dict[tuple[str, str], float] = {}
     for span in row.spans:
         key = (span.model, span.holding)
-        held[key] = held.get(key, 0.0) + min(span.began_s, WINDOW_S) - span.ended_s
+        began_at = max(span.began_at, now - WINDOW_S)
+        held[key] = held.get(key, 0.0) + (span.ended_at or now) - began_at
     said = ", ".join(
         f"{model} {HOLDING_WORDS[holding]} for {figures.duration(seconds)}"
         for (model, holding), seconds in held.items()
     )
     spans = "".join(
-        f'<i class="{span.holding} {hues.of(span.model)}" style="{_place(span.began_s, span.ended_s)}" '
+        f'<i class="{span.holding} {hues.of(span.model)}" '
+        f'style="{_place(span.began_at, span.ended_at, now)}" '
         f'title="{escape(f"{span.model}, {HOLDING_WORDS[span.holding]}")}"></i>'
         for span in row.spans
     )
-    name, over = escape(row.worker), "quiet" if row.ended_s else ""
+    name, over = escape(row.worker), "quiet" if row.ended_at else ""
     return (
         f'<div class="lane" data-testid="timeline" data-name="{name}"><span class="{over}">{name}</span>'
         f'<span class="track" role="img" aria-label="{name}: {escape(said or "no model")}">'
-        f'<i class="life" style="{_place(row.began_s, row.ended_s)}"></i>{spans}</span></div>'
+        f'<i class="life" style="{_place(row.began_at, row.ended_at, now)}"></i>{spans}</span></div>'
     )
 
 
-def _place(began_s: float, ended_s: float) -> str:
-    """Where a time is on the timeline, as a style."""
-    left = 100 * (1 - min(began_s, WINDOW_S) / WINDOW_S)
-    right = 100 * (1 - min(ended_s, WINDOW_S) / WINDOW_S)
+def _place(began_at: float, ended_at: float, now: float) -> str:
+    """Where a time is on the timeline, as a style; one that lasts has not ended (0)."""
+    left = 100 * (1 - min(now - began_at, WINDOW_S) / WINDOW_S)
+    right = 100 * (1 - min(now - (ended_at or now), WINDOW_S) / WINDOW_S)
     return f"left:{left:.1f}%;width:{right - left:.1f}%"
 
 
@@ -191,10 +194,12 @@ def departures(details: PoolDetails) -> str:
     """Workers that ended lately, and why."""
     if not details.departures:
         return '<p class="empty">None has ended since Workbench started.</p>'
-    return f'<ul class="card lines">{"".join(_departure(gone) for gone in details.departures)}</ul>'
+    return (
+        f'<ul class="card lines">{"".join(_departure(gone, details.at) for gone in details.departures)}</ul>'
+    )
 
 
-def _departure(gone: Departure) -> str:
+def _departure(gone: Departure, now: float) -> str:
     what = f"It held {escape(gone.model)}." if gone.model else "It held no model."
     if gone.in_flight:
         what = f"{figures.count(gone.in_flight, 'request')} of {escape(gone.model)} broke off."
@@ -203,5 +208,5 @@ def _departure(gone: Departure) -> str:
         f'<li data-testid="departure" data-name="{name}"><strong>{name}</strong>'
         f'{mark}<span class="grow">{name} {escape(gone.how)}. '
         f'<span class="quiet">{what}</span></span>'
-        f'<span class="quiet">{age(gone.gone_s)} ago</span>{_log_button(gone.worker)}</li>'
+        f'<span class="quiet">{age(gone.gone_at, now)} ago</span>{_log_button(gone.worker)}</li>'
     )

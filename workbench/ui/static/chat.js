@@ -374,12 +374,12 @@ workbench.chat = (() => {
 
   function showFrame(data) {
     models = data.models;
-    if (!models.some(({ name }) => picked.includes(name))) {
+    picked = picked.filter((name) => models.some((model) => model.name === name));
+    if (!picked.length) {
       const able = models.filter(({ servable }) => servable);
       const first = able.find(({ residency }) => residency === "device") ?? able[0];
-      if (!picked.length && first) pick([first.name]);
+      if (first) picked = [first.name];
     }
-    picked = picked.filter((name) => models.some((model) => model.name === name));
     showPicked();
     if (byId("models-dialog").open) showModels();
   }

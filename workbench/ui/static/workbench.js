@@ -73,9 +73,9 @@ window.workbench = (() => {
   const panels = new Map(); // element id -> where the fragment of that id goes
   const viewers = {}; // page -> what draws the data of its frames
   const choices = {}; // page -> what the person picked there, which its frames depend on
-  let frame = null; // the newest of the page that shows
+  let frame = null; // all that the page that shows was told, the newest of each part
   let serverName = "";
-  let frameAt = 0;
+  let ahead = 0; // seconds of this browser's clock less the server's
   let heardAt = 0;
 
   function panel(root, server) {
@@ -115,6 +115,7 @@ window.workbench = (() => {
     if (html === undefined || !root?.isConnected) return;
     const wanted = document.createElement("div");
     wanted.innerHTML = html; // made and escaped by render.py
+    countOn(wanted);
     let target = root.querySelector(":scope > .live");
     if (!target) {
       target = document.createElement("div");
@@ -162,9 +163,9 @@ window.workbench = (() => {
   function showFrame(next) {
     if (serverName && serverName !== next.server) return location.reload(); // a new server starts afresh
     serverName = next.server;
-    frame = next;
-    frameAt = Date.now();
-    for (const id of panels.keys()) fill(id);
+    ahead = Date.now() / 1000 - next.now;
+    frame = { html: { ...frame?.html, ...next.html }, data: { ...frame?.data, ...next.data } };
+    for (const id of Object.keys(next.html ?? {})) fill(id);
     drawData();
   }
 
@@ -213,10 +214,16 @@ window.workbench = (() => {
 
   setInterval(() => {
     if (heardAt && Date.now() - heardAt > SILENCE && !document.hidden) body().classList.add("disconnected");
-    for (const age of document.querySelectorAll(".live [data-age]")) {
-      age.textContent = duration(Number(age.dataset.age) + (Date.now() - frameAt) / 1000);
-    }
+    for (const root of document.querySelectorAll(".live")) countOn(root);
   }, 500);
+
+  /* Say how long ago the moments in an element are by now. */
+  function countOn(root) {
+    for (const age of root.querySelectorAll("[data-since]")) {
+      const text = duration(Math.max(0, Date.now() / 1000 - ahead - Number(age.dataset.since)));
+      if (age.textContent !== text) age.textContent = text;
+    }
+  }
 
   /* As figures.duration. */
   function duration(value) {
