@@ -23,7 +23,8 @@ ALLOWED = {
     "chat": {"catalog", "engine", "measurements", "pool", "requests", "views"},
     "library": {"catalog", "engine", "pool", "views"},
     "measurements": {"catalog", "pool", "telemetry", "views"},
-    "pool_admin": {"library", "pool", "telemetry"},
+    "pool_admin": {"library", "pool", "profiles", "telemetry"},
+    "profiles": {"engine", "pool"},
     "prefetcher": {"engine", "pool"},
     "service": {
         "chat",

@@ -159,7 +159,10 @@ class ModelLibrary:
             BadRequestError: something in it can't be served, or it is outside the allowed folders.
             ConflictError: the name is taken.
         """
-        path = await asyncio.to_thread(lambda: Path(folder).expanduser().resolve())
+        try:
+            path = await asyncio.to_thread(lambda: Path(folder).expanduser().resolve())
+        except (OSError, RuntimeError, ValueError) as error:  # too long, of an unknown user, no path at all
+            raise BadRequestError(f"{str(folder)[:200]!r} is no folder of this machine: {error}.") from error
         facts = await asyncio.to_thread(inspect_folder, path, self._settings.allowed_roots)
         await self._check_architecture(facts.architecture)
         row = Model(name=name.strip() or path.name, source_kind="local", **facts.columns())

@@ -195,6 +195,16 @@ class Measurements:
         """The last requests to a model, or to `ALL_MODELS`, the latest first."""
         return _last(self._requests, model, last)
 
+    async def swaps_before(self, before: int | None, limit: int) -> tuple[list[Swap], bool]:
+        """Switches recorded before the one with that id, the latest first, and whether there are more."""
+        rows = await asyncio.to_thread(self._catalog.swaps_before, before, limit + 1)
+        return rows[:limit], len(rows) > limit
+
+    async def requests_before(self, before: int | None, limit: int) -> tuple[list[Request], bool]:
+        """Requests recorded before the one with that id, the latest first, and whether there are more."""
+        rows = await asyncio.to_thread(self._catalog.requests_before, before, limit + 1)
+        return rows[:limit], len(rows) > limit
+
     def _switch(self, swap: SwapRecord) -> SwitchView:
         if not swap.worker_start_s or swap.outcome != "ok":
             return SwitchView(swap, None, None)

@@ -18,6 +18,7 @@ from workbench.pool.giving_way import GivingWay
 from workbench.pool.history import Departure, TimelineRow
 from workbench.pool.scheduling import Claim
 from workbench.pool.snapshot import PoolSnapshot, QueuedRequest
+from workbench.profiles import Profiles
 from workbench.settings import Settings
 from workbench.telemetry.follow import LogTail, follow
 from workbench.telemetry.machine import MachineLoad, MachineSampler
@@ -78,6 +79,7 @@ class PoolAdmin:
         self._sampler = MachineSampler()
         self._sampling = asyncio.Lock()
         self._numbers: dict[str, int] = {}
+        self.profiles = Profiles(settings.profiles_dir, controller.snapshot, controller.serving_clients)
         self._machine = MachineLoad(0, 0, 0)
         self._sampled_at = -math.inf
         self._details = PoolDetails(self._machine)
@@ -85,6 +87,10 @@ class PoolAdmin:
         """The pool of the present details."""
         self._versions = versions()
         self._began = time.monotonic()
+
+    async def close(self) -> None:
+        """End what goes on in the background."""
+        await self.profiles.close()
 
     async def pin(self, model: str, pinned: bool = True) -> None:
         """Have a model stay on its device once it is loaded, or no longer; also after a restart of the app.
@@ -197,12 +203,14 @@ class PoolAdmin:
         """The last lines of a worker's log, of its last 64 KiB at most.
 
         Raises:
-            NotFoundError: no such worker is here, or was lately.
+            NotFoundError: no such worker is here, or was lately, or it has written nothing.
             UnavailableError: its log can't be read.
         """
         tail = LogTail(self._log_of(worker_id))
         try:
             read = await asyncio.to_thread(tail.read)
+        except FileNotFoundError:
+            raise NotFoundError(f"{worker_id} has no log.") from None
         except OSError as error:
             raise UnavailableError(f"The log of {worker_id} can't be read ({error.strerror}).") from error
         return [*read, *tail.rest()][-lines:]

@@ -11,6 +11,7 @@ from fastapi import FastAPI
 from starlette.types import ASGIApp
 
 from workbench.api.access_log import AccessLog
+from workbench.api.admin import admin_router, health_router
 from workbench.api.metrics import MetricsPage
 from workbench.api.request_id import RequestIds
 from workbench.errors import UnavailableError
@@ -57,7 +58,8 @@ def build_app(workbench: Workbench) -> ASGIApp:
 
     metrics = MetricsPage(workbench)
     app = FastAPI(title="Workbench", docs_url=None, redoc_url=None, openapi_url=None)
-    app.include_router(metrics.router())
+    for router in (metrics.router(), health_router(workbench), admin_router(workbench)):
+        app.include_router(router)
     app = mount(app, workbench)
     # Around all else: a request that is refused has an id and a line too.
     return RequestIds(AccessLog(app, metrics.on_api_request, workbench.measurements.traces))

@@ -126,6 +126,8 @@ class Workbench:
                 await asyncio.gather(task, return_exceptions=True)
         if self._kv_caches is not None:
             self._kv_caches.close()
+        if self._pool_admin is not None:
+            await self._pool_admin.close()
         if self._library is not None:
             await self._library.close()
         if self._answering is not None:

@@ -125,6 +125,11 @@ class Settings(BaseSettings):
         """Folder of prepared weights; safe to delete at any time."""
         return self.data_dir / "prepared"
 
+    @property
+    def profiles_dir(self) -> Path:
+        """Folder of profiles that were recorded in this run."""
+        return self.data_dir / "profiles"
+
     def worker_log(self, worker_id: str) -> Path:
         """File that a worker's output goes to."""
         return self.data_dir / "logs" / f"worker-{worker_id}.log"

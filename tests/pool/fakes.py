@@ -2,8 +2,10 @@
 
 import asyncio
 import contextlib
+import gzip
 import time
 from collections import Counter
+from pathlib import Path
 
 from workbench.engine.host import LoadTimes
 from workbench.engine.memory import MemoryReading
@@ -117,6 +119,16 @@ class FakeClient:
 
     async def wake(self):
         await self._call("wake")
+
+    async def start_profile(self, directory, name, max_steps):
+        await self._call("start_profile")
+        self.profile = Path(directory, f"{name}_rank0")
+
+    async def stop_profile(self):
+        await self._call("stop_profile")
+        self.profile.with_name(f"{self.profile.name}.profiler_out.txt").write_text("a table")
+        trace = self.profile.with_name(f"{self.profile.name}.17.pt.trace.json.gz")
+        trace.write_bytes(gzip.compress(b'{"traceEvents": []}'))
 
     async def pin_host_memory(self):
         await self._call("pin")

@@ -100,3 +100,57 @@ async def test_a_pin_that_is_taken_off_lets_others_in_at_once():
         pool.controller.reconsider()
         await use(pool, "b", 60)
         assert pool.on_device() == {"b"}
+
+
+async def test_an_idle_model_is_put_to_sleep_by_hand_and_the_next_request_wakes_it():
+    async with running(host_budget=1000) as pool:
+        await use(pool, "a")
+        await pool.controller.sleep("a")
+        await pool.until(lambda: pool.runners() == {"a": "asleep"})
+        await pool.controller.sleep("a")  # it does already
+        assert [call for call in pool.client_of["a"].calls if call[0] == "sleep"] == [("sleep", 1)]
+        await use(pool, "a")
+        assert pool.runners() == {"a": "serving"}
+
+
+async def test_a_pinned_model_that_sleeps_stays_pinned():
+    async with running(host_budget=1000, pinned={"a"}.__contains__) as pool:
+        await use(pool, "a")
+        await pool.controller.sleep("a")
+        await pool.until(lambda: pool.runners() == {"a": "asleep"})
+        assert pool.controller.snapshot().runners[0].pinned
+
+
+async def test_without_host_memory_for_its_weights_a_model_sleeps_at_level_2():
+    async with running(host_budget=10) as pool:
+        await use(pool, "a")
+        await pool.controller.sleep("a")
+        await pool.until(lambda: pool.runners() == {"a": "asleep"})
+        assert ("sleep", 2) in pool.client_of["a"].calls
+
+
+async def test_what_does_not_sleep_is_told_apart():
+    async with running(host_budget=1000) as pool:
+        with pytest.raises(NotFoundError, match="a is not on a device"):
+            await pool.controller.sleep("a")
+        async with pool.controller.ask(spec("a")) as ticket:
+            lease = await ticket.lease()
+            with pytest.raises(ConflictError, match=r"1 request of a is being answered\. a can sleep once"):
+                await pool.controller.sleep("a")
+            assert lease.client.failed is None
+            await pool.controller.drain(await worker_of(pool, "a"), force=True)
+            with pytest.raises(ConflictError, match="is being drained"):
+                await pool.controller.sleep("a")
+    async with running() as pool:
+        await use(pool, "a")
+        with pytest.raises(ConflictError, match="a can't sleep: models don't sleep on this device"):
+            await pool.controller.sleep("a")
+    async with running(host_budget=1000) as pool:
+        pool.hold_loads = True
+        for worker in pool.workers:
+            worker.hold_loads = True
+        loading = asyncio.create_task(use(pool, "a"))
+        await pool.until(lambda: pool.runners() == {"a": "loading"})
+        with pytest.raises(ConflictError, match="on its way"):
+            await pool.controller.sleep("a")
+        loading.cancel()

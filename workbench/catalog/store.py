@@ -7,7 +7,7 @@ Every method raises UnavailableError when the database can't be read or written.
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, Self
+from typing import Any, Self, TypeVar
 
 import sqlalchemy
 from sqlalchemy import Row, inspect
@@ -21,6 +21,8 @@ from workbench.catalog.seed import top_up
 from workbench.catalog.serving import check_model
 from workbench.catalog.tables import Model, Request, Swap
 from workbench.errors import ConflictError, NotFoundError
+
+Record = TypeVar("Record", Swap, Request)
 
 
 class Catalog:
@@ -147,6 +149,21 @@ class Catalog:
         with self._database.reading() as session:
             query = select(Request).order_by(col(Request.received_at).desc(), col(Request.id).desc())
             return list(session.exec(query.limit(limit)))
+
+    def swaps_before(self, before: int | None, limit: int) -> list[Swap]:
+        """Those recorded before the one with that id, or the last, the latest first."""
+        return self._before(Swap, before, limit)
+
+    def requests_before(self, before: int | None, limit: int) -> list[Request]:
+        """Those recorded before the one with that id, or the last, the latest first."""
+        return self._before(Request, before, limit)
+
+    def _before(self, table: type[Record], before: int | None, limit: int) -> list[Record]:
+        query = select(table).order_by(col(table.id).desc()).limit(limit)
+        if before is not None:
+            query = query.where(col(table.id) < before)
+        with self._database.reading() as session:
+            return list(session.exec(query))
 
     def requests_between(self, since: float, until: float, limit: int) -> Sequence[Row[Any]]:
         """Requests that arrived in that time, the latest first, as light rows: there may be many."""

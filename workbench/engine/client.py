@@ -181,6 +181,20 @@ class EngineClient:
         """Call a method of the worker's engine core, between two of its steps."""
         return await self._llm.engine_core.call_utility_async(method, *args)
 
+    async def start_profile(self, directory: str, name: str, max_steps: int) -> None:
+        """Have the engine's next steps recorded, once the one under way has ended.
+
+        Args:
+            directory: where the trace goes.
+            name: what the trace's file name begins with.
+            max_steps: after as many, the recording ends by itself.
+        """
+        await self.call("start_profile", directory, name, max_steps)
+
+    async def stop_profile(self) -> None:
+        """End the recording, and wait until the trace is written."""
+        await self.call("stop_profile")
+
     async def kv_snapshot(self) -> KvSnapshot:
         """The KV cache when the engine step under way has ended; never, if the core ends before.
 

@@ -257,6 +257,22 @@ class WarmEngineCore(WatchedEngineCore, EngineCoreProc):
         self._go_on_preparing()
         return fully_awake
 
+    def start_profile(self, directory: str, name: str, max_steps: int) -> None:
+        """Have vLLM's torch profiler record the next steps, for a trace that begins with `name`.
+
+        The profiler is configured here and not with the engine, which so knows of none until it is asked for.
+        """
+        config = self.vllm_config.profiler_config
+        config.profiler, config.torch_profiler_dir = "torch", directory
+        config.torch_profiler_with_stack = False  # Python's own calls would be most of the trace
+        config.torch_profiler_record_shapes = True
+        self.profile(True, name, max_iterations=max_steps)
+
+    def stop_profile(self) -> None:
+        """Write the trace, which a profiler that has recorded enough steps has done already."""
+        self.profile(False)
+        self.model_executor.driver_worker.worker.profiler = None  # upstream would keep all that it recorded
+
     @property
     def step_s(self) -> float:
         """Seconds the engine step under way has taken so far; 0 between steps. Any thread may ask."""

@@ -32,6 +32,7 @@ FIELDS = {
     "failures": "in a row",
     "growth_bytes": "memory that a worker kept",
     "swaps": "loads that a worker has had",
+    "profile": "its name",
     # Of a request of the API.
     "method": "HTTP method",
     "path": "of its URL",

@@ -6,6 +6,11 @@ from starlette.datastructures import Headers, MutableHeaders
 from starlette.responses import PlainTextResponse
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
+from workbench.api.errors import error_response
+from workbench.errors import ForbiddenError
+
+REFUSAL = "Requests from other sites are refused."
+
 POLICY = "; ".join(
     (
         "default-src 'self'",
@@ -38,8 +43,9 @@ def _from_elsewhere(scope: Scope) -> bool:
 class PageGuard:
     """Serve every page from Gradio's one, keep it to its own host, refuse writes from other sites.
 
-    Gradio's `/component_server` takes JSON of any content type, so that without the last rule another site
-    could send a form that removes a model. Browsers say in `Sec-Fetch-Site` where a request comes from.
+    Gradio's `/component_server` takes JSON of any content type, and orders to `/admin` need no body, so that
+    without the last rule another site could send a form that removes a model. Browsers say in
+    `Sec-Fetch-Site` where a request comes from.
     """
 
     def __init__(self, app: ASGIApp, pages: Collection[str]) -> None:
@@ -57,7 +63,11 @@ class PageGuard:
             scope = {**scope, "path": f"{root}/", "raw_path": f"{root}/".encode()}
         streams = path == "/events" or path.startswith("/logs/")
         if (streams or (own and scope["method"] == "POST")) and _from_elsewhere(scope):
-            await PlainTextResponse("Requests from other sites are refused.", 403)(scope, receive, send)
+            await PlainTextResponse(REFUSAL, 403)(scope, receive, send)
+            return
+        if path.startswith("/admin/") and scope["method"] not in ("GET", "HEAD") and _from_elsewhere(scope):
+            refusal = error_response(ForbiddenError(REFUSAL), code="cross_site_request")
+            await refusal(scope, receive, send)
             return
 
         async def send_with_policy(message: Message) -> None:
