@@ -350,8 +350,9 @@ class Workbench:
 
     async def _start_worker(self, worker_id: str, device: str) -> Worker:
         settings = self.settings
-        log_path = settings.worker_log(worker_id)
-        return await Worker.start(worker_id, device, log_path, settings.prepared_dir, settings.prepared_bytes)
+        logs = (settings.worker_log(worker_id), settings.log_json)
+        prepared = (settings.prepared_dir, settings.prepared_bytes)
+        return await Worker.start(worker_id, device, *logs, *prepared)
 
     def _notify(self) -> None:
         self._changes += 1
