@@ -96,7 +96,7 @@ def configure_logs(level: str, as_json: bool) -> None:
 
 def _in_order(_logger: Any, _method: str, line: EventDict) -> EventDict:
     """The fields that every line has first, so that lines can be read below each other."""
-    return {name: line[name] for name in FIRST if name in line} | line
+    return {name: line[name] for name in FIRST if name in line} | dict(line)
 
 
 def _is_no_cut_connection(record: logging.LogRecord) -> bool:

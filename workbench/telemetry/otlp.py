@@ -15,6 +15,7 @@ from opentelemetry.sdk.trace import ReadableSpan, TracerProvider
 from opentelemetry.sdk.trace.export import BatchSpanProcessor, SpanExporter
 from opentelemetry.trace import Span, SpanKind, Status, StatusCode, set_span_in_context
 from opentelemetry.trace.propagation.tracecontext import TraceContextTextMapPropagator
+from opentelemetry.util.types import AttributeValue
 
 import workbench
 from workbench.telemetry.traces import FiguresLike, HttpTrace, LeaseLike, RequestTrace, Traces
@@ -106,7 +107,7 @@ class _OtlpRequestTrace(RequestTrace):
             phases = {name: seconds for name, seconds in lease.swap.phases.items() if name != "wait"}
             # A request that came while its model was on the way waited for a part of the switch alone.
             switched = max(self._began, now - _ns(sum(phases.values())))
-            attributes = {
+            attributes: dict[str, AttributeValue] = {
                 "workbench.worker": lease.swap.worker,
                 "workbench.from_residency": lease.swap.from_residency,
                 "workbench.evicted": lease.swap.evicted,
@@ -130,7 +131,7 @@ class _OtlpRequestTrace(RequestTrace):
         parent: Context,
         start: int,
         end: int,
-        attributes: Mapping[str, str | float | tuple[str, ...]] | None = None,
+        attributes: Mapping[str, AttributeValue] | None = None,
     ) -> Span:
         span = self._tracer.start_span(name, parent, attributes=attributes, start_time=start)
         span.end(end)
