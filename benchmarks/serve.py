@@ -1,40 +1,38 @@
 """What Workbench costs once a model runs: against a stock vLLM server on the same model.
 
-Both sides are warm and get the same greedy requests with the same flags (eager, KV cache bytes, context
-length), at 1, 8 and 32 concurrent streams, each of which asks again as soon as it is answered. They take
-turns, and who begins changes from round to round; the idle side is left running, and the most that it took
-of a core is printed (`…_idle_share`). A ratio is Workbench's figure over vLLM's in the same round; printed
-is the median of the rounds, and all of them.
+Both sides are warm and get the same greedy requests over HTTP with the same flags (eager, KV cache bytes,
+context length), at 1, 8 and 32 concurrent streams, each of which asks again as soon as it is answered. They
+take turns, and who begins changes from round to round; the idle side is left running, and the most that it
+took of a core is printed (`…_idle_share`). A ratio is Workbench's figure over vLLM's in the same round;
+printed is the median of the rounds, and all of them.
+
+Requests are sent and timed by the client of vLLM's own benchmark, for each side in a process of its own.
+Workbench is run as its users run it: it asks for a key, logs JSON, and has its metrics scraped all the while.
 
 The main figures are of a mid-size model (287 million random weights, answers of one length); those named
-`tiny_…` are of a demo model, whose steps are so short that they show what either side spends around them.
-
-The vLLM server is loaded over HTTP by the client of vLLM's own benchmark, in a process of its own. Workbench
-has no HTTP API yet, so it is loaded through its service call, `Workbench.chat`, which also stores each
-conversation in SQLite; there, the load necessarily comes from the app's own process. Once the API exists,
-the same client can load both.
+`tiny_…` are of a demo model, whose steps are so short that they show what either side spends around them,
+and `traced_tiny_…` of the same with traces sent to a collector.
 """
 
 import asyncio
+import contextlib
+import http.server
 import itertools
-import os
 import statistics
-import tempfile
-from collections.abc import Sequence
+import threading
+from collections.abc import AsyncIterator, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+import httpx
 import psutil
 
-from benchmarks.asking import timed_answer, until
-from benchmarks.load import Loaded, Sample, closed_loop
+from benchmarks.load import Loaded
 from benchmarks.random_models import random_model
 from benchmarks.report import Figures, parser, publish
 from benchmarks.vllm_load import VllmLoad
-from benchmarks.vllm_server import vllm_server
-from workbench.service import Workbench
-from workbench.telemetry.logs import configure_logs
-from workbench.values import SamplingOptions
+from benchmarks.vllm_server import MODEL, vllm_server
+from benchmarks.workbench_server import Address, workbench_server
 
 STREAMS = (1, 8, 32)
 REQUESTS = {1: 2, 8: 16, 32: 32}
@@ -42,6 +40,7 @@ REQUESTS = {1: 2, 8: 16, 32: 32}
 DEMO = Path("data/demo")
 CONTEXT_LENGTH = 2048
 """The models' own."""
+SCRAPE_S = 5.0
 HEROES = ("fox", "bear", "cat", "dog", "hen", "owl", "frog", "wolf", "duck", "lion", "mole", "crab")
 
 
@@ -49,7 +48,6 @@ HEROES = ("fox", "bear", "cat", "dog", "hen", "owl", "frog", "wolf", "duck", "li
 class Subject:
     """A model to measure with."""
 
-    name: str
     folder: Path
     kv_cache_bytes: int
     max_tokens: int
@@ -68,10 +66,35 @@ class Turn:
     vllm_idle_share: float
 
 
+class Side:
+    """A server, and the process that loads it."""
+
+    def __init__(self, address: Address, load: VllmLoad) -> None:
+        self._root = _listener_on(address.port)
+        self._load = load
+
+    async def answer(self, prompts: list[str], streams: int, max_tokens: int) -> Loaded:
+        """Have all prompts answered, `streams` at a time."""
+        return await self._load(prompts, streams, max_tokens)
+
+    @property
+    def cpu_s(self) -> float:
+        """Seconds that its processes have run, all cores together."""
+        processes = [self._root, *self._root.children(recursive=True)]
+        return sum(times.user + times.system for times in (process.cpu_times() for process in processes))
+
+
+def _listener_on(port: int) -> psutil.Process:
+    """The server that was told to listen on `port`."""
+    return next(
+        process for process in psutil.Process().children() if f"--port {port}" in " ".join(process.cmdline())
+    )
+
+
 class Contest:
     """A running Workbench and a running vLLM server with the same model."""
 
-    def __init__(self, subject: Subject, workbench: Workbench, vllm: VllmLoad) -> None:
+    def __init__(self, subject: Subject, workbench: Side, vllm: Side) -> None:
         self._subject = subject
         self._workbench = workbench
         self._vllm = vllm
@@ -83,58 +106,73 @@ class Contest:
         prompts = [self._subject.prompt.format(hero=hero, number=next(self._numbers)) for hero in heroes]
         loaded, idle_shares = {}, {}
         for is_vllm in (vllm_first, not vllm_first):
-            idle = self._processes_of_workbench() if is_vllm else self._processes_of_vllm()
-            before = _cpu_s(idle)
-            load = self._load_vllm if is_vllm else self._load_workbench
-            loaded[is_vllm] = await load(prompts, streams)
-            idle_shares[not is_vllm] = (_cpu_s(idle) - before) / loaded[is_vllm].seconds
+            busy, idle = (self._workbench, self._vllm)[:: -1 if is_vllm else 1]
+            before = idle.cpu_s
+            loaded[is_vllm] = await busy.answer(prompts, streams, self._subject.max_tokens)
+            idle_shares[not is_vllm] = (idle.cpu_s - before) / loaded[is_vllm].seconds
         return Turn(loaded[False], loaded[True], idle_shares[False], idle_shares[True])
 
-    async def _load_workbench(self, prompts: list[str], streams: int) -> Loaded:
-        options = SamplingOptions(temperature=0, max_tokens=self._subject.max_tokens)
 
-        async def answer(prompt: str) -> Sample:
-            timed = await timed_answer(self._workbench, self._subject.name, prompt, options)
-            return Sample.of(
-                timed.first_at - timed.asked_at, timed.last_at - timed.asked_at, timed.stats.completion_tokens
-            )
-
-        return await closed_loop(answer, prompts, streams)
-
-    async def _load_vllm(self, prompts: list[str], streams: int) -> Loaded:
-        return await self._vllm(prompts, streams, self._subject.max_tokens)
-
-    def _processes_of_workbench(self) -> list[psutil.Process]:
-        workers = [worker.pid for worker in self._workbench.pool().workers if worker.pid is not None]
-        return [psutil.Process(pid) for pid in (os.getpid(), *workers)]
-
-    def _processes_of_vllm(self) -> list[psutil.Process]:
-        ours = [*self._processes_of_workbench(), psutil.Process(self._vllm.pid)]
-        return [process for process in psutil.Process().children(recursive=True) if process not in ours]
-
-
-def _cpu_s(processes: Sequence[psutil.Process]) -> float:
-    """Seconds that the processes have run, all cores together."""
-    return sum(times.user + times.system for times in (process.cpu_times() for process in processes))
-
-
-async def measure(subject: Subject, vllm_url: str, rounds: int) -> list[dict[int, Turn]]:
+async def measure(subject: Subject, workbench: Address, vllm: Address, rounds: int) -> list[dict[int, Turn]]:
     """For each round, a turn at each number of streams; a round before them warms both sides up."""
-    with tempfile.TemporaryDirectory(ignore_cleanup_errors=True) as data:
-        async with Workbench(
-            data_dir=Path(data), model_roots=(subject.folder.parent,), kv_cache_bytes=subject.kv_cache_bytes
-        ) as workbench:
-            await workbench.add_local_model(subject.folder, subject.name)
-            await workbench.warm_engine()
-            await workbench.load(subject.name)
-            await until(lambda: all(worker.state != "starting" for worker in workbench.pool().workers))
-            async with VllmLoad(vllm_url) as vllm:
-                contest = Contest(subject, workbench, vllm)
-                played = [
-                    {streams: await contest.turn(streams, bool(number % 2)) for streams in STREAMS}
-                    for number in range(rounds + 1)
-                ]
+    async with VllmLoad(workbench) as workbench_load, VllmLoad(vllm) as vllm_load, _scraped(workbench):
+        contest = Contest(subject, Side(workbench, workbench_load), Side(vllm, vllm_load))
+        played = [
+            {streams: await contest.turn(streams, bool(number % 2)) for streams in STREAMS}
+            for number in range(rounds + 1)
+        ]
     return played[1:]
+
+
+@contextlib.asynccontextmanager
+async def _scraped(workbench: Address) -> AsyncIterator[None]:
+    """Have Workbench's metrics read as Prometheus does, only three times as often.
+
+    Raises:
+        httpx.HTTPError: they could not be read.
+    """
+    headers = {"Authorization": f"Bearer {workbench.key}"}
+    async with httpx.AsyncClient(base_url=workbench.url, headers=headers, timeout=60) as client:
+
+        async def scrape() -> None:
+            while True:
+                (await client.get("/metrics")).raise_for_status()
+                await asyncio.sleep(SCRAPE_S)
+
+        scraping = asyncio.create_task(scrape())
+        try:
+            yield
+        finally:
+            scraping.cancel()
+            with contextlib.suppress(asyncio.CancelledError):
+                await scraping
+
+
+@contextlib.contextmanager
+def _collector() -> Iterator[str]:
+    """The URL of an OTLP collector that takes traces and forgets them.
+
+    Raises:
+        RuntimeError: it was sent none.
+    """
+    taken = 0
+
+    class Collector(http.server.BaseHTTPRequestHandler):
+        def do_POST(self) -> None:
+            nonlocal taken
+            taken += len(self.rfile.read(int(self.headers["Content-Length"])))
+            self.send_response(200)
+            self.end_headers()
+
+        def log_message(self, *_: object) -> None:
+            pass
+
+    with http.server.ThreadingHTTPServer(("127.0.0.1", 0), Collector) as server:
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        yield f"http://127.0.0.1:{server.server_port}"
+        server.shutdown()
+    if not taken:
+        raise RuntimeError("No trace was sent, so that nothing can be said of tracing.")
 
 
 def figures_of(prefix: str, rounds: Sequence[dict[int, Turn]]) -> Figures:
@@ -168,20 +206,33 @@ def main() -> None:
     """Measure and print."""
     arguments = parser(__doc__)
     arguments.add_argument("--rounds", type=int, default=3, help="measured, after one discarded")
+    arguments.add_argument("--only", choices=("mid", "tiny"), help="one of the models")
     options = arguments.parse_args()
-    configure_logs("warning", as_json=False)  # to standard error
-    subjects = {
-        "": Subject(
-            "mid", random_model("mid"), 512 << 20, 32, "{number}. What does a {hero} do all day long?"
-        ),
-        "tiny_": Subject("teller", DEMO / "storyteller", 64 << 20, 128, "Tell me a story about a {hero}"),
-    }
     figures: Figures = {}
-    for prefix, subject in subjects.items():
-        with vllm_server(subject.folder, subject.kv_cache_bytes, CONTEXT_LENGTH) as client:
-            rounds = asyncio.run(measure(subject, str(client.base_url), options.rounds))
-        figures |= figures_of(prefix, rounds)
+    if options.only != "tiny":
+        prompt = "{number}. What does a {hero} do all day long?"
+        mid = Subject(random_model("mid"), 512 << 20, 32, prompt)
+        figures |= _figures_against_vllm(mid, options.rounds, ("",))
+    if options.only != "mid":
+        prompt = "Tell me a story about a {hero}"
+        teller = Subject(DEMO / "storyteller", 64 << 20, 128, prompt)
+        figures |= _figures_against_vllm(teller, options.rounds, ("tiny_", "traced_tiny_"))
     publish(figures, options.json)
+
+
+def _figures_against_vllm(subject: Subject, rounds: int, prefixes: Sequence[str]) -> Figures:
+    """Figures of one model, with a Workbench of its own for each prefix."""
+    figures: Figures = {}
+    with vllm_server(subject.folder, subject.kv_cache_bytes, CONTEXT_LENGTH) as client:
+        vllm = Address(str(client.base_url), MODEL)
+        for prefix in prefixes:
+            with contextlib.ExitStack() as stack:
+                endpoint = stack.enter_context(_collector()) if prefix.startswith("traced") else ""
+                server = workbench_server(subject.folder, subject.kv_cache_bytes, endpoint)
+                workbench = stack.enter_context(server)
+                played = asyncio.run(measure(subject, workbench, vllm, rounds))
+            figures |= figures_of(prefix, played)
+    return figures
 
 
 if __name__ == "__main__":

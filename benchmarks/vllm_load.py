@@ -1,6 +1,6 @@
-"""The load on a stock vLLM server, from a process of its own.
+"""The load on a server of OpenAI's API, from a process of its own.
 
-    python -m benchmarks.vllm_load URL
+    OPENAI_API_KEY=KEY python -m benchmarks.vllm_load URL MODEL
 
 Each line of standard input is a JSON object with `prompts`, `streams` and `max_tokens`; for each, a line
 with `seconds` and `samples` is printed once it is done. Requests are sent and timed by the client of vLLM's
@@ -10,13 +10,14 @@ own `vllm bench serve`; the command itself would import vLLM anew for every meas
 import asyncio
 import functools
 import json
+import os
 import sys
 from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from benchmarks.load import Loaded, Sample, closed_loop
-from benchmarks.vllm_server import MODEL
+from benchmarks.workbench_server import Address
 
 if TYPE_CHECKING:
     import aiohttp
@@ -28,15 +29,17 @@ ROOT = Path(__file__).resolve().parent.parent
 class VllmLoad:
     """The process that loads a server. Use it as an async context manager."""
 
-    def __init__(self, url: str) -> None:
-        self._url = url
+    def __init__(self, address: Address) -> None:
+        self._address = address
 
     async def __aenter__(self) -> "VllmLoad":
         self._process = await asyncio.create_subprocess_exec(
             sys.executable,
             "-m",
             "benchmarks.vllm_load",
-            self._url,
+            self._address.url,
+            self._address.model,
+            env=os.environ | {"OPENAI_API_KEY": self._address.key},
             stdin=asyncio.subprocess.PIPE,
             stdout=asyncio.subprocess.PIPE,
             cwd=ROOT,
@@ -66,12 +69,12 @@ class VllmLoad:
         self._process.stdin.write(json.dumps(order).encode() + b"\n")
         line = await self._process.stdout.readline()
         if not line:
-            raise RuntimeError("The load on the vLLM server failed, see above.")
+            raise RuntimeError("A request failed, see above.")
         answer = json.loads(line)
         return Loaded(answer["seconds"], tuple(Sample(**sample) for sample in answer["samples"]))
 
 
-async def serve_orders(url: str) -> None:
+async def serve_orders(url: str, model: str) -> None:
     """Carry out the orders of standard input."""
     import aiohttp
 
@@ -79,12 +82,14 @@ async def serve_orders(url: str) -> None:
     async with aiohttp.ClientSession(connector=connector) as session:
         while line := await asyncio.to_thread(sys.stdin.readline):
             order = json.loads(line)
-            answer = functools.partial(_answer, session, url, order["max_tokens"])
+            answer = functools.partial(_answer, session, url, model, order["max_tokens"])
             loaded = await closed_loop(answer, order["prompts"], order["streams"])
             print(json.dumps(asdict(loaded)), flush=True)
 
 
-async def _answer(session: "aiohttp.ClientSession", url: str, max_tokens: int, prompt: str) -> Sample:
+async def _answer(
+    session: "aiohttp.ClientSession", url: str, model: str, max_tokens: int, prompt: str
+) -> Sample:
     from vllm.benchmarks.lib.endpoint_request_func import (
         RequestFuncInput,
         async_request_openai_chat_completions,
@@ -95,7 +100,7 @@ async def _answer(session: "aiohttp.ClientSession", url: str, max_tokens: int, p
         api_url=f"{url}/v1/chat/completions",
         prompt_len=0,  # only reported back
         output_len=max_tokens,
-        model=MODEL,
+        model=model,
         extra_body={"temperature": 0},
     )
     output = await async_request_openai_chat_completions(request, session)
@@ -105,4 +110,4 @@ async def _answer(session: "aiohttp.ClientSession", url: str, max_tokens: int, p
 
 
 if __name__ == "__main__":
-    asyncio.run(serve_orders(sys.argv[1]))
+    asyncio.run(serve_orders(*sys.argv[1:3]))

@@ -1,4 +1,4 @@
-"""The command line: `workbench`, or `python app.py`."""
+"""The command line: `workbench`, or `python app.py`, serves; `workbench keys` manages keys."""
 
 import asyncio
 import contextlib
@@ -14,6 +14,7 @@ from pydantic import ValidationError
 from pydantic_settings import CliApp, CliSettingsSource
 
 from workbench.errors import WorkbenchError
+from workbench.keys_cli import keys_command
 from workbench.settings import Settings
 from workbench.telemetry.logs import configure_logs
 
@@ -25,8 +26,13 @@ log = structlog.get_logger("workbench")
 
 
 def main() -> None:
-    """Serve the page until interrupted; exit code 0 after an orderly end, 1 on an error, 2 on bad flags."""
+    """Serve the page until interrupted, or carry out `keys`.
+
+    Exit code 0 after an orderly end, 1 on an error, 2 on bad flags.
+    """
     began = time.perf_counter()
+    if sys.argv[1:2] == ["keys"]:
+        sys.exit(keys_command(sys.argv[2:], read_settings))
     settings = read_settings(sys.argv[1:])
     configure_logs(settings.log_level, settings.log_json)
     try:
@@ -76,9 +82,10 @@ async def serve(settings: Settings, began: float) -> None:
             workbench = Workbench(settings)
             stack.push_async_callback(workbench.close)
             await workbench.start()
+            first_key = await workbench.access.first_key()
             server = PageServer(build_app(workbench), listener, settings.root_path)
             serving = asyncio.create_task(server.run_until_stopped())
-            announcing = asyncio.create_task(_announce(server, workbench, began))
+            announcing = asyncio.create_task(_announce(server, workbench, first_key, began))
             stopped = asyncio.create_task(stopping.wait())
             await asyncio.wait({serving, stopped}, return_when=asyncio.FIRST_COMPLETED)
             log.info("shutting down")
@@ -88,9 +95,18 @@ async def serve(settings: Settings, began: float) -> None:
             announcing.cancel()
 
 
-async def _announce(server: "PageServer", workbench: "Workbench", began: float) -> None:
+async def _announce(
+    server: "PageServer", workbench: "Workbench", first_key: str | None, began: float
+) -> None:
     await server.wait_started()
     log.info(f"page is up at {server.url}", seconds=round(time.perf_counter() - began, 2))
+    if first_key is not None:
+        log.warning(
+            "there was no administrator's key, so one was made, which is shown only now; sign in with it at "
+            f"{server.url}/?key={first_key} and make others on the Keys page"
+        )
+    elif not workbench.access.required and not workbench.settings.bound_to_loopback:
+        log.warning("whoever can reach this machine may use and change everything: no key is asked for")
     try:
         await workbench.warm_engine()
     except Exception as error:

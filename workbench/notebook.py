@@ -6,6 +6,10 @@ from typing import Any
 from workbench import service
 from workbench.errors import UnavailableError
 from workbench.server import PageServer, bind, build_app
+from workbench.settings import Settings
+
+NOTEBOOKS = ("http://localhost:*", "http://127.0.0.1:*", "vscode-webview:")
+"""Where notebooks are that may show the page in a cell; `frame_ancestors` names others."""
 
 
 class Workbench(service.Workbench):
@@ -13,6 +17,11 @@ class Workbench(service.Workbench):
 
     `async with Workbench() as wb:` or `await wb.start()`; nothing of it outlives the kernel.
     """
+
+    def __init__(self, settings: Settings | None = None, **overrides: Any) -> None:
+        super().__init__(settings, **overrides)
+        if not self.settings.frame_ancestors:
+            self.settings = self.settings.model_copy(update={"frame_ancestors": NOTEBOOKS})
 
     _server: PageServer | None = None
     _serving: "asyncio.Task[None] | None" = None

@@ -11,8 +11,8 @@ from fastapi import FastAPI
 from starlette.types import ASGIApp
 
 from workbench.api.access_log import AccessLog
-from workbench.api.admin import admin_router, health_router
 from workbench.api.metrics import MetricsPage
+from workbench.api.mount import for_other_origins, mount_api
 from workbench.api.request_id import RequestIds
 from workbench.errors import UnavailableError
 from workbench.service import Workbench
@@ -58,11 +58,11 @@ def build_app(workbench: Workbench) -> ASGIApp:
 
     metrics = MetricsPage(workbench)
     app = FastAPI(title="Workbench", docs_url=None, redoc_url=None, openapi_url=None)
-    for router in (metrics.router(), health_router(workbench), admin_router(workbench)):
-        app.include_router(router)
-    app = mount(app, workbench)
-    # Around all else: a request that is refused has an id and a line too.
-    return RequestIds(AccessLog(app, metrics.on_api_request, workbench.measurements.traces))
+    app.include_router(metrics.router())
+    mount_api(app, workbench)
+    served = for_other_origins(mount(app, workbench), workbench.settings.allowed_origins)
+    # Around all else: what is refused has an id and a line too.
+    return RequestIds(AccessLog(served, metrics.on_api_request, workbench.measurements.traces))
 
 
 class PageServer(uvicorn.Server):

@@ -8,6 +8,7 @@ from typing import Any, Self, TypeVar
 
 import structlog
 
+from workbench.access.access import Access
 from workbench.catalog.store import Catalog
 from workbench.chat.answer import Answering
 from workbench.chat.conversations import Conversations
@@ -15,6 +16,7 @@ from workbench.chat.turns import Turns
 from workbench.engine.prepared.store import PreparedStore
 from workbench.engine.spec import ModelSpec, SamplingOptions
 from workbench.errors import ShuttingDownError, WorkbenchError
+from workbench.gateway import Gateway
 from workbench.kv_caches import KvCaches, KvCacheView
 from workbench.library import ModelLibrary
 from workbench.measurements import Measurements
@@ -47,12 +49,14 @@ class Workbench:
     def __init__(self, settings: Settings | None = None, **overrides: Any) -> None:
         self.settings = settings.model_copy(update=overrides) if settings else Settings(**overrides)
         self._catalog: Catalog | None = None
+        self._access: Access | None = None
         self._library: ModelLibrary | None = None
         self._measurements: Measurements | None = None
         self._controller: Controller | None = None
         self._pool_admin: PoolAdmin | None = None
         self._answering: Answering | None = None
         self._turns: Turns | None = None
+        self._gateway: Gateway | None = None
         self._kv_caches: KvCaches | None = None
         self._prefetcher: Prefetcher | None = None
         self._prefetch_task: asyncio.Task[None] | None = None
@@ -75,6 +79,8 @@ class Workbench:
         settings = self.settings
         self._devices = await asyncio.to_thread(find_devices, settings)
         self._catalog = await asyncio.to_thread(Catalog.open, settings.database_path, settings.seed_file)
+        self._access = Access(self._catalog.keys, settings)
+        await self._access.start()
         self._library = ModelLibrary(
             settings,
             self._catalog,
@@ -97,6 +103,10 @@ class Workbench:
             pinned=self._library.is_pinned,
         )
         self._answering = Answering(self._catalog, self._controller, self._measurements)
+        self._gateway = Gateway(
+            self._catalog, self._library, self._controller, self._measurements, self._bring_up.import_engine
+        )
+        await self._gateway.start()
         self._turns = Turns(self._catalog, self._answering, self._library.servable)
         self._pool_admin = PoolAdmin(settings, self._library, self._controller)
         self._kv_caches = KvCaches(self._controller.serving_clients)
@@ -137,6 +147,8 @@ class Workbench:
         if self._tasks:
             await asyncio.wait(self._tasks, timeout=1)
         self._bring_up.close()
+        if self._access is not None:
+            await self._access.close()
         if self._catalog is not None:
             await asyncio.to_thread(self._catalog.close)
 
@@ -161,6 +173,11 @@ class Workbench:
         """
         return self._running(self._catalog)
 
+    @property
+    def access(self) -> Access:
+        """Keys, who comes with them, and what they may use. Raises: ShuttingDownError: as `catalog`."""
+        return self._running(self._access)
+
     def _running(self, part: T | None) -> T:
         """A part of a running Workbench; ShuttingDownError before it is started and once it closes."""
         if part is None or self._closed:
@@ -169,12 +186,17 @@ class Workbench:
 
     @property
     def pool_admin(self) -> PoolAdmin:
-        """Loads, pins, drains, logs and history of the pool.
+        """Loads, pins, drains, logs and history of the pool. Raises: ShuttingDownError: as `catalog`."""
+        return self._running(self._pool_admin)
+
+    @property
+    def gateway(self) -> Gateway:
+        """The way of the API's requests to models.
 
         Raises:
             ShuttingDownError: Workbench is not running.
         """
-        return self._running(self._pool_admin)
+        return self._running(self._gateway)
 
     # Models.
 
@@ -320,11 +342,7 @@ class Workbench:
 
     @property
     def measurements(self) -> Measurements:
-        """What is measured of requests and switches.
-
-        Raises:
-            ShuttingDownError: Workbench is not running.
-        """
+        """What is measured of requests and switches. Raises: ShuttingDownError: as `catalog`."""
         return self._running(self._measurements)
 
     def switch_estimates(self) -> Mapping[str, float]:

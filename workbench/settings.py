@@ -4,11 +4,12 @@ Sources, strongest first: arguments (the command line passes its flags so), envi
 `WORKBENCH_…`, a `.env` file in the working directory, the defaults below.
 """
 
+import ipaddress
 import os
 from pathlib import Path
 from typing import Annotated, Literal
 
-from pydantic import ByteSize, Field, PositiveInt, model_validator
+from pydantic import ByteSize, Field, PositiveInt, StringConstraints, model_validator
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
 PACKAGE = Path(__file__).resolve().parent
@@ -17,10 +18,23 @@ IN_CHECKOUT = (CHECKOUT_DATA / "models.toml").exists()
 SHIPPED_DATA = CHECKOUT_DATA if IN_CHECKOUT else PACKAGE / "_data"
 """Seed file and demo models: beside the package in a checkout, inside it once installed."""
 OWN_DATA = CHECKOUT_DATA if IN_CHECKOUT else Path.home() / ".local" / "share" / "workbench"
+Site = Annotated[str, StringConstraints(pattern=r"^[^\s;,'\"]+$")]
+"""As in a Content-Security-Policy: https://example.com, https://*.example.com."""
+LISTS = {
+    "allowed_hosts": ",",
+    "allowed_origins": ",",
+    "cuda_graph_sizes": ",",
+    "frame_ancestors": ",",
+    "model_roots": ":",
+}
+"""Settings of several values, and what splits them."""
 
 
 class Settings(BaseSettings):
-    """Everything a user can set. Sizes take units ("4GiB"); durations are seconds."""
+    """Everything a user can set. Sizes take units ("4GiB"); durations are seconds.
+
+    Keys are made, listed and revoked by `workbench keys`; `workbench keys --help` tells how.
+    """
 
     model_config = SettingsConfigDict(env_prefix="WORKBENCH_", env_file=".env", frozen=True, extra="ignore")
 
@@ -28,6 +42,21 @@ class Settings(BaseSettings):
     host: str = Field("127.0.0.1", description="Address to bind; 0.0.0.0 for every interface.")
     port: int = Field(7860, ge=0, le=65535, description="Port of the page.")
     root_path: str = Field("", description="Path prefix behind a reverse proxy.")
+
+    # Who may do what, and how much at a time.
+    require_keys: Literal["auto", "always", "never"] = Field(
+        "auto", description="Ask for a key; auto does unless only this machine can reach Workbench."
+    )
+    allowed_hosts: Annotated[tuple[str, ...], NoDecode] = Field(
+        (), description="Names, split by ',', that Workbench is reached by; besides loopback's own."
+    )
+    frame_ancestors: Annotated[tuple[Site, ...], NoDecode] = Field(
+        (), description="Sites, split by ',', that may show the page in a frame of theirs."
+    )
+    max_body_bytes: ByteSize = Field(ByteSize(8 << 20), ge=1024, description="Longest body of a request.")
+    max_concurrent_requests: int = Field(
+        512, ge=1, description="Answers that are asked for or written at a time, of all keys together."
+    )
 
     # Files.
     data_dir: Path = Field(OWN_DATA, description="Folder of the database and of downloaded models.")
@@ -92,6 +121,16 @@ class Settings(BaseSettings):
         description="Who came first, who is most urgent, who asks for least, or who has had least of late.",
     )
 
+    # The API.
+    api_wait: float = Field(
+        120, gt=0, description="For a model that a request names, unless it streams; then 503."
+    )
+    max_messages: int = Field(2048, ge=1, description="Messages, or input items, a request may have.")
+    max_choices: int = Field(32, ge=1, description="Answers that one request may ask for at once.")
+    allowed_origins: Annotated[tuple[str, ...], NoDecode] = Field(
+        (), description="Origins of other web pages, split by ',', that may call the API from a browser."
+    )
+
     # Logs.
     log_level: Literal["debug", "info", "warning", "error"] = "info"
     log_json: bool = Field(False, description="One JSON object a line instead of readable text.")
@@ -105,11 +144,23 @@ class Settings(BaseSettings):
     @model_validator(mode="before")
     @classmethod
     def _split_lists(cls, values: dict[str, object]) -> dict[str, object]:
-        for name, separator in (("model_roots", ":"), ("cuda_graph_sizes", ",")):
+        for name, separator in LISTS.items():
             text = values.get(name)
             if isinstance(text, str):
                 values[name] = tuple(part.strip() for part in text.split(separator) if part.strip())
         return values
+
+    @property
+    def bound_to_loopback(self) -> bool:
+        """Whether only this machine can connect."""
+        return is_loopback(self.host)
+
+    @property
+    def keys_required(self) -> bool:
+        """Whether nothing is done without a key. Names to be reached by mean a proxy, thus other machines."""
+        if self.require_keys == "auto":
+            return bool(self.allowed_hosts) or not self.bound_to_loopback
+        return self.require_keys == "always"
 
     @property
     def database_path(self) -> Path:
@@ -138,3 +189,11 @@ class Settings(BaseSettings):
     def allowed_roots(self) -> tuple[Path, ...]:
         """Folders that local models may come from, resolved."""
         return tuple(root.expanduser().resolve() for root in (*self.model_roots, SHIPPED_DATA, self.data_dir))
+
+
+def is_loopback(host: str) -> bool:
+    """Whether a name or an address is this machine's own, which no other machine reaches."""
+    try:
+        return ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return host.lower() == "localhost"

@@ -1,6 +1,10 @@
 """The values that the service hands out, in one place, for those above it."""
 
+from workbench.access.access import LOCAL, NOBODY, SIGN_IN_S, Caller, KeyView
+from workbench.access.limits import Limits
+from workbench.engine.kv_cache import BlockState, KvSnapshot
 from workbench.engine.spec import SamplingOptions
+from workbench.gateway import ApiRequest, Target, Wish
 from workbench.kv_caches import KvCacheView
 from workbench.pool.giving_way import GivingWay
 from workbench.pool.history import Departure, TimelineRow, TimelineSpan
@@ -14,6 +18,7 @@ from workbench.pool.snapshot import (
     WorkerSnapshot,
 )
 from workbench.pool_admin import PoolDetails
+from workbench.requests import Arrival
 from workbench.telemetry.machine import GpuLoad, MachineLoad
 from workbench.telemetry.recorder import Now
 from workbench.telemetry.windows import SPANS, TIMES, Picture
@@ -30,13 +35,21 @@ from workbench.views import (
     Residency,
     SwitchView,
     Token,
+    VariantView,
 )
 
 __all__ = [
+    "LOCAL",
+    "NOBODY",
+    "SIGN_IN_S",
     "SPANS",
     "TIMES",
     "AnswerStats",
     "AnswerView",
+    "ApiRequest",
+    "Arrival",
+    "BlockState",
+    "Caller",
     "ChatEvent",
     "ConversationView",
     "Departure",
@@ -44,7 +57,10 @@ __all__ = [
     "Finished",
     "GivingWay",
     "GpuLoad",
+    "KeyView",
     "KvCacheView",
+    "KvSnapshot",
+    "Limits",
     "MachineLoad",
     "MessageView",
     "ModelView",
@@ -60,9 +76,12 @@ __all__ = [
     "SamplingOptions",
     "SwapRecord",
     "SwitchView",
+    "Target",
     "TimelineRow",
     "TimelineSpan",
     "Token",
+    "VariantView",
     "WaiterSnapshot",
+    "Wish",
     "WorkerSnapshot",
 ]

@@ -48,6 +48,18 @@ class ModelView:
 
 
 @dataclass(frozen=True, slots=True)
+class VariantView:
+    """Another name for a model, with defaults of its own."""
+
+    name: str
+    model: str
+    system: str = ""
+    options: Mapping[str, Any] = field(default_factory=dict)
+    """By their names in `SamplingOptions`."""
+    context_length: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
 class ConversationView:
     """A conversation as lists show it."""
 

@@ -6,5 +6,8 @@ cd "$(dirname "${BASH_SOURCE[0]}")/../.."
 export WORKBENCH_HOST="${WORKBENCH_HOST:-0.0.0.0}"
 export WORKBENCH_PORT="${WORKBENCH_PORT:-7860}"
 export WORKBENCH_DATA_DIR="${WORKBENCH_DATA_DIR:-$HOME/data}"
+if [ -n "${SPACE_ID:-}" ]; then # Hugging Face shows a Space in a frame of its own site
+    export WORKBENCH_FRAME_ANCESTORS="${WORKBENCH_FRAME_ANCESTORS:-https://huggingface.co}"
+fi
 mkdir -p "$WORKBENCH_DATA_DIR"
 exec "${WORKBENCH_VENV:-.venv}/bin/python" app.py "$@"

@@ -74,11 +74,27 @@ def test_compose_starts_the_same_image() -> None:
     assert (ROOT / "deploy" / compose["build"]["context"] / compose["build"]["dockerfile"]).samefile(
         SPACE / "Dockerfile"
     )
-    # Shown to this machine only: the page has no log-in.
+    # Shown to this machine only, until somebody means otherwise.
     assert compose["ports"] == ["127.0.0.1:7860:7860"]
     cuda = yaml.safe_load((ROOT / "deploy" / "compose.cuda.yaml").read_text())["services"]["workbench"]
     for argument in cuda["build"]["args"]:
         assert f"ARG {argument}=" in DOCKERFILE
+
+
+@pytest.mark.parametrize(("space", "ancestors"), [("me/workbench", "https://huggingface.co"), ("", "")])
+def test_a_space_may_be_shown_by_its_host(tmp_path: Path, space: str, ancestors: str) -> None:
+    python = tmp_path / "bin" / "python"
+    python.parent.mkdir()
+    python.write_text('#!/bin/sh\necho "$WORKBENCH_HOST,$WORKBENCH_FRAME_ANCESTORS"\n')
+    python.chmod(0o755)
+    told = {
+        "SPACE_ID": space,
+        "HOME": str(tmp_path),
+        "WORKBENCH_VENV": str(tmp_path),
+        "PATH": os.environ["PATH"],
+    }
+    output = subprocess.check_output(["bash", SPACE / "start.sh"], env=told, text=True)
+    assert output == f"0.0.0.0,{ancestors}\n"
 
 
 @pytest.fixture

@@ -4,12 +4,16 @@ import shutil
 import signal
 import socket
 import sqlite3
+import subprocess
+import sys
+import time
 
 import httpx
 import psutil
 import pytest
 
 from tests.app_process import AppProcess, open_event_stream, running_app
+from tests.conftest import ROOT
 
 pytestmark = pytest.mark.engine
 
@@ -91,3 +95,20 @@ def test_a_gpu_that_is_not_there_is_a_sentence(tmp_path, monkeypatch):
     monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "")
     with running_app(tmp_path, "--device", "cuda") as app:
         assert "no NVIDIA driver answers" in refusal(app)
+
+
+def test_the_first_start_with_keys_prints_a_link_that_signs_in_and_keys_are_made_beside_it(tmp_path):
+    with running_app(tmp_path, "--require-keys", "always") as app:
+        link = app.wait_for(r"sign in with it at (http://\S+) ")[1]
+        assert httpx.get(f"{app.url}/session").status_code == 401
+        with httpx.Client() as browser:
+            assert browser.get(link).headers["location"] == "/"
+            assert browser.get(f"{app.url}/session").json()["scopes"] == ["admin", "chat"]
+        command = [sys.executable, "app.py", "keys", "create", "ci", "--data-dir", str(tmp_path)]
+        key = subprocess.run(command, cwd=ROOT, check=True, capture_output=True, text=True).stdout.strip()
+        headers = {"Authorization": f"Bearer {key}"}
+        deadline = time.monotonic() + 10
+        while httpx.get(f"{app.url}/session", headers=headers).status_code == 401:
+            assert time.monotonic() < deadline, "the running application doesn't notice the key"
+            time.sleep(0.2)
+        assert key not in app.log

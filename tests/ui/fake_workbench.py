@@ -15,6 +15,8 @@ from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
+from workbench.access.access import Access
+from workbench.access.keys import new_key
 from workbench.catalog.store import Catalog
 from workbench.chat.answer import Answering
 from workbench.chat.conversations import Conversations
@@ -69,8 +71,8 @@ MODELS = (
 class FakeWorkbench:
     """What the page sees of a workbench. `step_s` is the time of one token or load stage."""
 
-    def __init__(self, step_s: float = 0.02) -> None:
-        self.settings = Settings(_env_file=None)
+    def __init__(self, step_s: float = 0.02, **settings: Any) -> None:
+        self.settings = Settings(_env_file=None, **settings)
         self._step_s = step_s
         self._version = 0
         self._closed = False
@@ -81,6 +83,7 @@ class FakeWorkbench:
         self.step_s = self._step_s
         self.catalog = {model.name: model for model in MODELS}
         self._store = Catalog.open(Path(tempfile.mkdtemp(), "workbench.db"))
+        self.access = Access(self._store.keys, self.settings)
         self.measurements = Measurements(self._store)
         self._answering = Answering(self._store, self, self.measurements)
         self.aborted = 0
@@ -98,6 +101,18 @@ class FakeWorkbench:
         """Have the conversations of another one, as after a restart."""
         self._store, self.measurements = other._store, other.measurements
         self._answering = Answering(self._store, self, self.measurements)
+
+    # Keys, changed as by another process.
+
+    def add_key(self, name: str, scope: str = "chat", **limits: int) -> str:
+        secret, row = new_key(name, scope, **limits)
+        self._store.keys.add(row)
+        self.access._take(*self._store.keys.read(time.time()))
+        return secret
+
+    def revoke_key(self, name: str) -> None:
+        self._store.keys.remove(name)
+        self.access._take(*self._store.keys.read(time.time()))
 
     # Models.
 

@@ -1,11 +1,14 @@
 """What buttons and forms ask for: questions come from refusals, errors are sentences."""
 
+from functools import partial
+
 import pytest
 
 from tests.ui.fake_workbench import FakeWorkbench
 from workbench.ui.actions import build_act
 from workbench.ui.chat_actions import ChatActions
 from workbench.ui.chat_flow import ChatFlow
+from workbench.values import LOCAL
 
 
 @pytest.fixture
@@ -15,7 +18,7 @@ def workbench() -> FakeWorkbench:
 
 @pytest.fixture
 def act(workbench: FakeWorkbench):
-    return build_act(workbench, ChatActions(workbench, ChatFlow(workbench)).known())
+    return partial(build_act(workbench, ChatActions(workbench, ChatFlow(workbench)).known()), caller=LOCAL)
 
 
 async def test_an_idle_model_is_unloaded_without_a_question(act, workbench):

@@ -4,12 +4,14 @@ import asyncio
 import itertools
 import json
 from dataclasses import asdict
+from types import SimpleNamespace
 
 from tests.ui.fake_workbench import FakeWorkbench
 from workbench.api import events
 from workbench.api.events import Frames, FrameSource, Looks
 from workbench.ui import ids
 from workbench.ui.render import live
+from workbench.values import LOCAL
 
 
 async def everything(pool, models) -> dict:
@@ -132,7 +134,8 @@ async def test_pages_get_the_frames_of_what_was_picked_there():
 
     async def first_frame(query: str) -> dict:
         """Not through an HTTP client: those wait for the end of a stream."""
-        response = await endpoint(**dict(pair.split("=") for pair in query.split("&")))
+        request = SimpleNamespace(state=SimpleNamespace(caller=LOCAL))
+        response = await endpoint(request, **dict(pair.split("=") for pair in query.split("&")))
         frame = (await next_frame(response.body_iterator))["data"]
         await response.body_iterator.aclose()
         return frame

@@ -96,7 +96,7 @@ def test_text_and_background_contrast(chat: Page, server: Server):
     chat.add_style_tag(content="* { transition: none !important }")  # colours half-way count for nothing
     for scheme in ("light", "dark"):
         chat.evaluate("dark => document.body.classList.toggle('dark', dark)", scheme == "dark")
-        for page in ("Chat", "Pool", "Models"):
+        for page in ("Chat", "Pool", "Models", "Keys"):
             chat.get_by_role("link", name=page, exact=True).click()
             pale = chat.evaluate(CONTRAST)
             assert pale == [], f"{scheme} {page}: {json.dumps(pale, ensure_ascii=False)}"

@@ -109,7 +109,7 @@ class AccessLog:
 
 
 def _route_of(scope: Scope) -> str:
-    return scope["state"].get("route") or getattr(scope.get("route"), "path", "unmatched")
+    return scope["state"].get("route") or getattr(scope.get("route"), "path", "") or "unmatched"
 
 
 def is_api(scope: Scope) -> bool:

@@ -1,5 +1,6 @@
 """`/admin`: models, workers, queue, records and profiles, for scripts. The page has all of it too."""
 
+from collections import Counter
 from dataclasses import asdict
 from typing import Annotated, Any
 
@@ -10,6 +11,7 @@ from starlette.requests import ClientDisconnect
 from workbench.api.admin_schemas import (
     Health,
     HubModel,
+    KvInfo,
     Listed,
     LocalModel,
     ModelInfo,
@@ -25,10 +27,10 @@ from workbench.api.admin_schemas import (
     WorkerInfo,
     WorkerLog,
 )
-from workbench.api.routes import JsonRoute, failures, refuse_the_rest, while_connected
+from workbench.api.routes import JsonRoute, failures, left, refuse_the_rest, while_connected
 from workbench.errors import NotFoundError
 from workbench.service import Workbench
-from workbench.values import RunnerSnapshot, WorkerSnapshot
+from workbench.values import BlockState, KvSnapshot, RunnerSnapshot, WorkerSnapshot
 
 CLIENT_LEFT = 499
 LARGEST_ID = 2**63 - 1
@@ -75,6 +77,19 @@ def _worker(worker: WorkerSnapshot, now: float) -> WorkerInfo:
 def _runner(runner: RunnerSnapshot, now: float) -> RunnerInfo:
     idle_s = 0.0 if runner.in_flight else now - runner.idle_since
     return RunnerInfo.model_validate(asdict(runner) | {"idle_s": idle_s})
+
+
+def _kv(model: str, snapshot: KvSnapshot) -> KvInfo:
+    states = Counter(snapshot.states)
+    return KvInfo(
+        model=model,
+        blocks=len(snapshot.states) - states[BlockState.NULL],
+        in_use=states[BlockState.USED] + states[BlockState.SHARED],
+        kept=states[BlockState.KEPT],
+        free=states[BlockState.FREE],
+        requests=snapshot.running,
+        waiting=snapshot.waiting,
+    )
 
 
 def _add_models(router: APIRouter, workbench: Workbench) -> None:
@@ -150,7 +165,7 @@ def _add_orders(router: APIRouter, workbench: Workbench) -> None:
 
     async def bring_up(name: str, request: Request) -> Any:
         try:
-            await while_connected(request, workbench.load(name))
+            await while_connected(left(request), workbench.load(name))
         except ClientDisconnect:
             return Response(status_code=CLIENT_LEFT)  # read by nobody but the log
         return _info(workbench, name)
@@ -302,6 +317,12 @@ def _add_records(router: APIRouter, workbench: Workbench) -> None:
         """The first goes ahead first, as far as its model can be had."""
         waiting = workbench.pool_admin.queue()
         return Listed[QueuedInfo](data=[QueuedInfo.model_validate(request) for request in waiting])
+
+    @router.get("/kv", summary="KV caches of the models that serve", responses=failures(), **route)
+    async def kv() -> Listed[KvInfo]:
+        """Models whose engine has not answered yet, in a long step perhaps, are left out."""
+        views = await workbench.kv_caches()
+        return Listed[KvInfo](data=[_kv(view.model, view.snapshot) for view in views if view.snapshot])
 
     @router.get("/swaps", summary="Loads and wakes, the latest first", responses=failures(), **route)
     async def swaps(limit: Limit = 100, before: Before = None) -> Paged[SwapInfo]:

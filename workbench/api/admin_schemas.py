@@ -194,6 +194,22 @@ class RunnerInfo(Answer):
     workers: list[str]
 
 
+class KvInfo(Answer):
+    """The KV cache of a serving model, in blocks."""
+
+    model: str
+    blocks: int
+    in_use: int
+    """By requests."""
+    kept: int
+    """Free to be taken, but full of tokens that a request with the same prefix may reuse."""
+    free: int
+    requests: int
+    """In the batch."""
+    waiting: int
+    """Requests that the engine has, but not in its batch yet."""
+
+
 class StatusInfo(Answer):
     """Workbench at this moment."""
 

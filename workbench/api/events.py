@@ -17,12 +17,13 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 import structlog
-from fastapi import APIRouter
-from fastapi.responses import StreamingResponse
+from fastapi import APIRouter, Request
+from fastapi.responses import Response, StreamingResponse
 
-from workbench.errors import ShuttingDownError
+from workbench.api.errors import error_response
+from workbench.errors import ForbiddenError, ShuttingDownError
 from workbench.service import Workbench
-from workbench.values import ModelView, PoolSnapshot
+from workbench.values import Caller, ModelView, PoolSnapshot
 
 log = structlog.get_logger("workbench.events")
 
@@ -41,6 +42,8 @@ class FrameSource:
     view: FrameView
     restless: bool = False
     """Whether it may change while neither the pool nor the catalog does; else it is asked only then."""
+    scope: str = "chat"
+    """What a key must have to see them."""
     choose: "Callable[[str], tuple[str, FrameView]] | None" = None
     """What a choice is taken for, one of few whatever is sent, and the view of that; where it has choices."""
 
@@ -54,9 +57,13 @@ def events_router(workbench: Workbench, pages: Mapping[str, FrameSource]) -> API
     frames: dict[tuple[str, str], Frames] = {}
 
     @router.get("/events", include_in_schema=False)
-    async def events(page: str = "", choice: str = "") -> StreamingResponse:
+    async def events(request: Request, page: str = "", choice: str = "") -> Response:
+        caller: Caller = request.state.caller
+        access = workbench.access
         page = page if page in pages else first
         source = pages[page]
+        if source.scope not in caller.scopes:
+            return error_response(ForbiddenError(f"The key “{caller.name}” may not see that page."))
         if source.choose is not None:
             choice, view = source.choose(choice)
             source = replace(source, view=view)
@@ -65,7 +72,7 @@ def events_router(workbench: Workbench, pages: Mapping[str, FrameSource]) -> API
         if (page, choice) not in frames:
             frames[page, choice] = Frames(looks, source, server)
         headers = {"Cache-Control": "no-store", "X-Accel-Buffering": "no"}
-        stream = frames[page, choice].stream()
+        stream = frames[page, choice].stream(lambda: access.holds(caller))
         return StreamingResponse(stream, media_type="text/event-stream", headers=headers)
 
     return router
@@ -133,15 +140,15 @@ class Frames:
         self._producer: asyncio.Task[None] | None = None
         self._listeners = 0
 
-    async def stream(self) -> AsyncIterator[str]:
-        """Server-sent events for one client, until it leaves or the workbench closes."""
+    async def stream(self, may: Callable[[], bool] = lambda: True) -> AsyncIterator[str]:
+        """Server-sent events for one client, until it leaves, may no more, or the workbench closes."""
         self._listeners += 1
         if self._producer is None or self._producer.done():
             self._parts = {}
             self._producer = asyncio.create_task(self._produce(), name="event frames")
         producer, seen = self._producer, 0
         try:
-            while not producer.done():
+            while not producer.done() and may():
                 woken = self._woken
                 if not self._parts:
                     pass  # the first frame is being made

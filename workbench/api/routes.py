@@ -92,24 +92,29 @@ def refuse_the_rest(router: APIRouter) -> None:
         return refusal
 
 
-async def while_connected(request: Request, work: Coroutine[Any, Any, T]) -> T:
+async def while_connected(leaving: Coroutine[Any, Any, None], work: Coroutine[Any, Any, T]) -> T:
     """Do the work, and give it up when the client leaves.
+
+    Args:
+        leaving: ends when the client has left.
+        work: cancelled then.
 
     Raises:
         ClientDisconnect: the client has left; there is nobody to tell.
     """
-    working, leaving = asyncio.ensure_future(work), asyncio.ensure_future(_left(request))
+    left, working = asyncio.ensure_future(leaving), asyncio.ensure_future(work)
     try:
-        await asyncio.wait({working, leaving}, return_when=asyncio.FIRST_COMPLETED)
+        await asyncio.wait({working, left}, return_when=asyncio.FIRST_COMPLETED)
         if working.done():
             return working.result()
         raise ClientDisconnect
     finally:
-        for task in (working, leaving):
+        for task in (working, left):
             task.cancel()
-        await asyncio.gather(working, leaving, return_exceptions=True)
+        await asyncio.gather(working, left, return_exceptions=True)
 
 
-async def _left(request: Request) -> None:
+async def left(request: Request) -> None:
+    """Wait until the client of a request, whose body was read, has left."""
     while (await request.receive())["type"] != "http.disconnect":
         pass

@@ -37,9 +37,19 @@ class _Choice:
         return "one of " + ", ".join(str(value) for value in self.values)
 
 
+@dataclass(frozen=True, slots=True)
+class _Name:
+    def __contains__(self, value: object) -> bool:
+        return isinstance(value, str) and re.fullmatch(r"[a-z0-9_-]{1,40}", value) is not None
+
+    def __str__(self) -> str:
+        return "a name of lower-case letters, digits, _ and -"
+
+
+_Allowed = _Range | _Choice | _Name
 _SWITCH = _Choice((True, False))
 
-ENGINE_ARGS: Mapping[str, _Range | _Choice] = {
+ENGINE_ARGS: Mapping[str, _Allowed] = {
     "async_scheduling": _SWITCH,
     "block_size": _Choice((8, 16, 32, 64, 128)),
     "disable_sliding_window": _SWITCH,
@@ -49,8 +59,10 @@ ENGINE_ARGS: Mapping[str, _Range | _Choice] = {
     "max_logprobs": _Range(0, 1000),
     "max_num_batched_tokens": _Range(1, 1 << 20),
     "max_num_seqs": _Range(1, 4096),
+    "reasoning_parser": _Name(),
     "scheduling_policy": _Choice(("fcfs", "priority")),
     "seed": _Range(0, 2**32 - 1),
+    "tool_call_parser": _Name(),
 }
 """Allowed engine arguments, by their vLLM name."""
 
@@ -61,16 +73,11 @@ QUANTIZATIONS = _Choice(("fp8", "fp8_per_tensor", "fp8_per_block", "int8_per_cha
 
 def check_model(model: Model) -> None:
     """Raise BadRequestError unless the name and the serving parameters of an entry can be used."""
-    if not _MODEL_NAME.fullmatch(model.name):
-        raise BadRequestError(
-            f'"{model.name}" is no model name: use up to 96 letters, digits and . _ - / : '
-            "and start with a letter or a digit."
-        )
+    check_name(model.name)
     _check("dtype", model.dtype, DTYPES)
     if model.quantization is not None:
         _check("quantization", model.quantization, QUANTIZATIONS)
-    if model.serve_context_length is not None:
-        _check("serve_context_length", model.serve_context_length, _Range(1, model.context_length or 1 << 30))
+    check_context(model.serve_context_length, model)
     if model.kv_cache_bytes is not None:
         _check("kv_cache_bytes", model.kv_cache_bytes, _Range(1 << 20, 1 << 44))
     for name, value in model.engine_args.items():
@@ -81,6 +88,21 @@ def check_model(model: Model) -> None:
         _check(name, value, ENGINE_ARGS[name])
 
 
-def _check(name: str, value: object, allowed: _Range | _Choice) -> None:
+def check_name(name: str) -> None:
+    """Raise BadRequestError unless a model may be called so."""
+    if not _MODEL_NAME.fullmatch(name):
+        raise BadRequestError(
+            f'"{name}" is no model name: use up to 96 letters, digits and . _ - / : '
+            "and start with a letter or a digit."
+        )
+
+
+def check_context(tokens: int | None, model: Model) -> None:
+    """Raise BadRequestError unless a model can be served with a context of so many tokens."""
+    if tokens is not None:
+        _check("context_length", tokens, _Range(1, model.context_length or 1 << 30))
+
+
+def _check(name: str, value: object, allowed: _Allowed) -> None:
     if value not in allowed:
         raise BadRequestError(f"{name} is {value}, and must be {allowed}.")

@@ -5,6 +5,7 @@ come out are values, detached from the database: changing one changes nothing, `
 Every method raises UnavailableError when the database can't be read or written.
 """
 
+import uuid
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, Self, TypeVar
@@ -18,8 +19,8 @@ from workbench.catalog.database import Database
 from workbench.catalog.hub import check_hub_source
 from workbench.catalog.keys import Keys
 from workbench.catalog.seed import top_up
-from workbench.catalog.serving import check_model
-from workbench.catalog.tables import Model, Request, Swap
+from workbench.catalog.serving import check_context, check_model, check_name
+from workbench.catalog.tables import Model, Request, Swap, Variant
 from workbench.errors import ConflictError, NotFoundError
 
 Record = TypeVar("Record", Swap, Request)
@@ -81,6 +82,8 @@ class Catalog:
                 raise ConflictError(f'There is a model named "{model.name}" already: choose another name.')
             if model.source_kind == "hub" and (twin := _same_source(session, model)):
                 raise ConflictError(f'{model.hub_id} is in the catalog already, as "{twin.name}".')
+            if session.get(Variant, model.name):
+                raise ConflictError(f'There is a variant named "{model.name}" already: choose another name.')
             session.add(model)
         return model
 
@@ -114,6 +117,39 @@ class Catalog:
                     model.download_state = "cancelled"
         return models
 
+    # Variants.
+
+    def variants(self) -> list[Variant]:
+        """All variants, by name."""
+        with self._database.reading() as session:
+            return list(session.exec(select(Variant).order_by(col(Variant.name))))
+
+    def add_variant(self, variant: Variant) -> Variant:
+        """Store a new variant.
+
+        Raises:
+            NotFoundError: there is no such model.
+            ConflictError: a model or a variant has the name.
+            BadRequestError: the name or the context length can't be used.
+        """
+        check_name(variant.name)
+        with self._database.writing() as session:
+            model = _model(session, variant.model)
+            taken = session.exec(select(Model).where(Model.name == variant.name)).first()
+            if taken or session.get(Variant, variant.name):
+                raise ConflictError(f'The name "{variant.name}" is taken: choose another one.')
+            check_context(variant.context_length, model)
+            session.add(variant)
+        return variant
+
+    def remove_variant(self, name: str) -> None:
+        """Take a variant away. Raises: NotFoundError."""
+        with self._database.writing() as session:
+            variant = session.get(Variant, name)
+            if variant is None:
+                raise NotFoundError(f'There is no variant named "{name}".')
+            session.delete(variant)
+
     # Records.
 
     def record_swap(self, swap: Swap) -> Swap:
@@ -139,8 +175,10 @@ class Catalog:
             return list(session.exec(select(Swap).where(col(Swap.id).in_(first)).order_by(col(Swap.id))))
 
     def record_request(self, request: Request) -> Request:
-        """Store a request and return it with its id."""
+        """Store a request and return it with its id; clients may give the same request id again."""
         with self._database.writing() as session:
+            if session.exec(select(Request.id).where(Request.request_id == request.request_id)).first():
+                request.request_id += f"~{uuid.uuid4().hex[:8]}"
             session.add(request)
         return request
 

@@ -64,6 +64,22 @@ class Model(SQLModel, table=True):
     download_error: str = ""
 
 
+class Variant(SQLModel, table=True):
+    """Another name for a model, with defaults of its own; without any it is an alias."""
+
+    __tablename__ = "variants"
+
+    name: str = Field(primary_key=True)
+    model: str = Field(foreign_key="models.name", ondelete="CASCADE")
+    system: str = ""
+    """System prompt of chats that bring none."""
+    options: dict[str, Any] = Field(default_factory=dict, sa_type=JSON)
+    """Sampling options of requests that don't set them, by their names in `SamplingOptions`."""
+    context_length: int | None = None
+    """Tokens that prompt and answer may have together; None for all that the model holds."""
+    added_at: float = Field(default_factory=time.time)
+
+
 class SeededModel(SQLModel, table=True):
     """A name the seed file has offered: it is never offered again, also when its model was removed."""
 

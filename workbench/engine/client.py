@@ -18,9 +18,11 @@ from vllm.utils import func_utils
 from vllm.v1.engine.async_llm import AsyncLLM
 from vllm.v1.engine.exceptions import EngineDeadError, EngineGenerateError
 
+from workbench.engine.front_end import FrontEnd
 from workbench.engine.kv_cache import KvSnapshot
 from workbench.engine.metrics import EngineMetrics
-from workbench.engine.spec import GenerationChunk, SamplingOptions
+from workbench.engine.parsers import parsers_of
+from workbench.engine.spec import GenerationChunk, ModelSpec, SamplingOptions
 from workbench.errors import BadRequestError, WorkbenchError, WorkerDiedError
 
 CORE_IDENTITY = (0).to_bytes(2, "little")
@@ -30,10 +32,13 @@ CORE_IDENTITY = (0).to_bytes(2, "little")
 class EngineClient:
     """One model's front end. `attach` and `close` block; the rest belongs to the event loop."""
 
-    def __init__(self, llm: AsyncLLM, model: str, end_metrics: Callable[[], None]) -> None:
+    def __init__(self, llm: AsyncLLM, spec: ModelSpec, end_metrics: Callable[[], None]) -> None:
         self._llm = llm
-        self._model = model
+        self._spec = spec
+        self._model = spec.name
         self._end_metrics = end_metrics
+        self._parsers = parsers_of(spec)
+        self._front_end: asyncio.Task[FrontEnd] | None = None
         self._defaults: dict[str, Any] = llm.model_config.get_diff_sampling_param()
         """Sampling parameters of the model's generation config, which is read here once."""
         self._failure: WorkbenchError | None = None
@@ -43,7 +48,7 @@ class EngineClient:
     def attach(
         cls,
         config: bytes,
-        model: str,
+        spec: ModelSpec,
         input_address: str,
         output_address: str,
         metrics: EngineMetrics,
@@ -54,7 +59,7 @@ class EngineClient:
         Call it in a thread, beside the worker's load; `release` ends the wait. What the engine counts goes
         to `metrics` until `close`; it adds spans to traces if there is an endpoint for them.
         """
-        collectors = metrics.of(model)
+        collectors = metrics.of(spec.name)
         end_metrics = partial(collectors.end, collectors.begin())
         try:
             llm = AsyncLLM.from_vllm_config(
@@ -70,7 +75,7 @@ class EngineClient:
             # Not in the configuration: each engine would replace the process's tracer, and leave a thread.
             llm.observability_config.otlp_traces_endpoint = traces_endpoint
             llm.output_processor.tracing_enabled = True
-        return cls(llm, model, end_metrics)
+        return cls(llm, spec, end_metrics)
 
     @staticmethod
     def release(input_address: str) -> None:
@@ -139,6 +144,18 @@ class EngineClient:
             ) from error
         except (VLLMClientError, ValueError) as error:
             raise BadRequestError(f"{self._model} can't take this request: {error}.") from error
+
+    async def front_end(self) -> FrontEnd:
+        """vLLM's OpenAI-compatible application over this model, made when it is first asked for.
+
+        Raises:
+            WorkerDiedError: the engine has died.
+        """
+        if self._failure is not None:
+            raise self._failure
+        if self._front_end is None:
+            self._front_end = asyncio.ensure_future(FrontEnd.over(self._llm, self._spec, self._parsers))
+        return await asyncio.shield(self._front_end)
 
     async def _render(self, messages: Sequence[dict[str, str]], go_on: bool) -> Any:
         """Apply the chat template and tokenize; returns vLLM's engine input."""

@@ -7,6 +7,8 @@ import pickle
 from pathlib import Path
 from typing import Any
 
+from workbench.engine.parsers import ARGUMENTS as PARSER_ARGUMENTS
+from workbench.engine.parsers import parsers_of
 from workbench.engine.spec import ModelSpec
 from workbench.errors import ModelLoadError
 
@@ -40,6 +42,7 @@ def pickled_config(spec: ModelSpec, device_memory_bytes: int) -> bytes:
     from workbench.engine.loading import LOAD_FORMAT
 
     wanted_bytes = spec.device_bytes + ACTIVATION_BYTES
+    further = {name: value for name, value in spec.engine_args if name not in PARSER_ARGUMENTS}
     try:
         _know_architecture(spec)
         args = AsyncEngineArgs(
@@ -55,7 +58,8 @@ def pickled_config(spec: ModelSpec, device_memory_bytes: int) -> bytes:
             load_format=LOAD_FORMAT,
             distributed_executor_backend=WarmExecutor,
             **_platform_arguments(spec),
-            **SCHEDULING | dict(spec.engine_args),
+            reasoning_parser=parsers_of(spec).reasoning,
+            **SCHEDULING | further,
         )
         return pickle.dumps(args.create_engine_config())
     except Exception as error:

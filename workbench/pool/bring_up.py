@@ -117,7 +117,7 @@ class BringUp:
         input_address, output_address = f"{name}-in", f"{name}-out"
         worker.load(config, input_address, output_address)  # raises if the worker has died meanwhile
         attach = asyncio.ensure_future(
-            _in_thread(self._attaching, self._attach, config, spec.name, input_address, output_address)
+            _in_thread(self._attaching, self._attach, config, spec, input_address, output_address)
         )
         try:
             both: set[asyncio.Future[Any]] = {attach, loaded}
@@ -132,11 +132,13 @@ class BringUp:
         attached = time.perf_counter()
         return client, BringUpTimes(configured - began, times, attached - configured - times.total_s)
 
-    def _attach(self, config: bytes, model: str, input_address: str, output_address: str) -> "EngineClient":
+    def _attach(
+        self, config: bytes, spec: ModelSpec, input_address: str, output_address: str
+    ) -> "EngineClient":
         from workbench.engine.client import EngineClient
 
         return EngineClient.attach(
-            config, model, input_address, output_address, self.metrics, self._traces_endpoint
+            config, spec, input_address, output_address, self.metrics, self._traces_endpoint
         )
 
     async def _give_up_attach(self, attach: "asyncio.Future[EngineClient]", input_address: str) -> None:

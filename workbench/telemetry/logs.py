@@ -33,6 +33,8 @@ FIELDS = {
     "growth_bytes": "memory that a worker kept",
     "swaps": "loads that a worker has had",
     "profile": "its name",
+    "name": "of an access key",
+    "scope": "what that key may do",
     # Of a request of the API.
     "method": "HTTP method",
     "path": "of its URL",

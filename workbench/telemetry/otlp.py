@@ -161,7 +161,7 @@ class _OtlpRequestTrace(RequestTrace):
                 "gen_ai.response.finish_reasons": (figures.outcome,),
             }
         )
-        if isinstance(error, Exception):  # a client that leaves is none
+        if figures.error or isinstance(error, Exception):  # a client that leaves is none
             self._span.set_status(Status(StatusCode.ERROR, figures.error or str(error)))
         self._span.end()
 

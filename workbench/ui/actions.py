@@ -4,7 +4,8 @@ A request is a JSON object: `do` names the action, the rest are its values as st
 `{"done": sentence}`, `{"error": sentence}`, `{"show": {…}}`, an update of the page, and `{"ask": {…}}`. The
 last is a dialog to show; its answers are added to the request, with `confirmed`, and the request is sent
 again. Whether work is in flight is never read here: the owner of the state refuses, and its refusal becomes
-the question.
+the question. What changes the pool, the models or the keys needs a caller with the scope `admin`; the page
+hides it from others, and here it is refused.
 """
 
 from collections.abc import Awaitable, Callable, Mapping
@@ -15,13 +16,33 @@ import structlog
 
 from workbench.errors import BadRequestError, ConflictError, WorkbenchError
 from workbench.service import Workbench
+from workbench.values import Caller
 
 log = structlog.get_logger("workbench.ui")
 
 Request = Mapping[str, str]
 Reply = dict[str, Any]
 Action = Callable[[Request], Awaitable[Reply]]
-Act = Callable[[Any], Awaitable[Reply]]
+Act = Callable[..., Awaitable[Reply]]
+"""Takes a request, and who makes it; panels hand it to Gradio, which calls it with the request alone."""
+
+ADMIN_ACTIONS = frozenset(
+    {
+        "load",
+        "unload",
+        "pin",
+        "drain",
+        "restart",
+        "download",
+        "cancel",
+        "remove",
+        "add_hub",
+        "add_local",
+        "create_key",
+        "revoke_key",
+    }
+)
+"""What only administrators may ask for."""
 
 
 def sentence(error: Exception) -> str:
@@ -32,13 +53,13 @@ def sentence(error: Exception) -> str:
     return f"Something went wrong inside Workbench: {type(error).__name__}. The log has the details."
 
 
-def build_act(workbench: Workbench, more: Mapping[str, Action]) -> Act:
+def build_act(workbench: Workbench, more: Mapping[str, Action]) -> Callable[[Any, Caller], Awaitable[Reply]]:
     """The function behind every button and form of the page; `more` are actions of single pages."""
     actions = Actions(workbench, more)
 
-    async def act(request: Any) -> Reply:
+    async def act(request: Any, caller: Caller) -> Reply:
         try:
-            return await actions.carry_out(request)
+            return await actions.carry_out(request, caller)
         except Exception as error:
             return {"error": sentence(error)}
 
@@ -66,11 +87,13 @@ class Actions:
             )
         }
 
-    async def carry_out(self, request: Any) -> Reply:
+    async def carry_out(self, request: Any, caller: Caller) -> Reply:
         if not isinstance(request, dict) or request.get("do") not in self._known:
             raise BadRequestError(
                 "The page asked for something this Workbench doesn't know. Reload the page."
             )
+        if request["do"] in ADMIN_ACTIONS:
+            caller.demand("admin")
         return await self._known[request["do"]]({key: str(value) for key, value in request.items()})
 
     async def load(self, request: Request) -> Reply:

@@ -39,6 +39,13 @@ class Answer:
             case WorkbenchError():
                 self.error = str(event)
 
+    @property
+    def tokens(self) -> int:
+        """Of prompt and answer; of an answer that broke off, those that came."""
+        if self.finished is None:
+            return self.token_count
+        return self.finished.stats.prompt_tokens + self.finished.stats.completion_tokens
+
     def tokens_per_s(self, now: float) -> float:
         """Decode rate; the first token is prefill and does not count."""
         if self.first_token_at is None or now <= self.first_token_at:

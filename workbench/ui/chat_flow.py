@@ -111,8 +111,10 @@ class ChatFlow:
         if running := self._running.get(stream):
             running.stop()
 
-    async def answer(self, ask: Ask) -> AsyncGenerator[Update]:
-        """Have something answered.
+    async def answer(
+        self, ask: Ask, charge: Callable[[int], None] = lambda tokens: None
+    ) -> AsyncGenerator[Update]:
+        """Have something answered; `charge` is told in the end how many tokens that took.
 
         1. What is refused shows why in place of the answer, and its text is back in the box.
         2. What fails later keeps what was written and shows why below it; its text is back in the box if the
@@ -156,6 +158,7 @@ class ChatFlow:
             failure = error
         finally:
             self._running.pop(ask.stream, None)
+            charge(sum(answer.tokens for answer in running.answers))
         yield await self._ended(running, conversation, created, failure)
 
     async def _asked(self, ask: Ask, conversation: int, options: Any) -> tuple[Running, AsyncIterator[Event]]:

@@ -6,12 +6,14 @@ from collections.abc import AsyncIterator
 from contextlib import aclosing
 from typing import Literal
 
-from fastapi import APIRouter
+from fastapi import APIRouter, Request
 from fastapi.responses import PlainTextResponse, Response, StreamingResponse
 
-from workbench.errors import NotFoundError
+from workbench.errors import NotFoundError, TooManyRequestsError, UnauthorizedError
 from workbench.service import Workbench
-from workbench.ui.chat_flow import Ask, ChatFlow
+from workbench.ui.chat_flow import Ask, ChatFlow, Update
+from workbench.ui.render.chat import refused
+from workbench.values import Caller
 
 MEDIA_TYPES = {"json": "application/json", "markdown": "text/markdown; charset=utf-8"}
 SUFFIXES = {"json": "json", "markdown": "md"}
@@ -22,15 +24,24 @@ def chat_router(workbench: Workbench, flow: ChatFlow) -> APIRouter:
     router = APIRouter(prefix="/chat", include_in_schema=False)
 
     @router.post("/answer")
-    async def answer(ask: Ask) -> StreamingResponse:
+    async def answer(ask: Ask, request: Request) -> StreamingResponse:
         """Updates of the page, a line of JSON each; a client that leaves has its answer aborted."""
         headers = {"Cache-Control": "no-store", "X-Accel-Buffering": "no"}
-        return StreamingResponse(lines(ask), media_type="application/x-ndjson", headers=headers)
+        return StreamingResponse(
+            lines(ask, request.state.caller), media_type="application/x-ndjson", headers=headers
+        )
 
-    async def lines(ask: Ask) -> AsyncIterator[str]:
-        async with aclosing(flow.answer(ask)) as updates:
-            async for update in updates:
-                yield json.dumps(update, separators=(",", ":")) + "\n"
+    async def lines(ask: Ask, caller: Caller) -> AsyncIterator[str]:
+        try:
+            with workbench.access.admit(caller) as admission:
+                async with aclosing(flow.answer(ask, admission.charge)) as updates:
+                    async for update in updates:
+                        yield line(update)
+        except (TooManyRequestsError, UnauthorizedError) as error:
+            yield line({"turns": refused(ask.text, ask.models, str(error)), "draft": ask.text})
+
+    def line(update: Update) -> str:
+        return json.dumps(update, separators=(",", ":")) + "\n"
 
     @router.get("/{conversation}/export")
     async def export(conversation: int, form: Literal["json", "markdown"] = "json") -> Response:

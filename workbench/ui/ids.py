@@ -1,7 +1,8 @@
 """Element ids: what the stylesheets, the scripts and the tests hold on to; the chat's are in its HTML.
 
 Rows and buttons inside live HTML have no ids but data attributes: `data-testid` names the kind
-("worker", "runner", "waiter", "device", "machine", "timeline", "departure", "model", "conversation"),
+("worker", "runner", "waiter", "device", "machine", "timeline", "departure", "model", "conversation",
+"key"),
 `data-name` the thing, and `data-do` what a button does, a method of `actions.Actions`.
 """
 
@@ -14,6 +15,7 @@ PAGE_KV: Final = "page-kv"
 PAGE_LATENCY: Final = "page-latency"
 PAGE_POOL: Final = "page-pool"
 PAGE_MODELS: Final = "page-models"
+PAGE_KEYS: Final = "page-keys"
 
 WARMING: Final = "warming"
 
@@ -33,6 +35,9 @@ DEPARTURES: Final = "pool-departures"
 
 CATALOG: Final = "model-catalog"
 ADD_MODEL: Final = "add-model"
+
+KEYS: Final = "key-list"
+ADD_KEY: Final = "add-key"
 
 
 def parameter(name: str) -> str:

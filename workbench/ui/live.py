@@ -1,10 +1,22 @@
 """Live panels: `gr.HTML` components that the script fills from the event stream, without Gradio's queue."""
 
-from collections.abc import Sequence
+from collections.abc import Awaitable, Callable, Sequence
+from typing import Any
 
 import gradio as gr
 
-from workbench.ui.actions import Act
+from workbench.ui.actions import Act, Reply
+from workbench.values import Caller
+
+
+def from_browser(act: Callable[[Any, Caller], Awaitable[Reply]]) -> Act:
+    """`act` as Gradio calls it: with a browser's request, whose caller `AccessGuard` has found out."""
+
+    async def from_caller(request: Any, http: gr.Request) -> Reply:
+        return await act(request, http.state.caller)
+
+    from_caller.__name__ = "act"  # what the page's script calls it
+    return from_caller
 
 
 def panel(elem_id: str, act: Act, value: str = "", *, elem_classes: Sequence[str] = ()) -> gr.HTML:

@@ -14,5 +14,5 @@ def build(act: Act) -> None:
         with gr.Row(elem_classes=["page-head"]):
             gr.HTML("<h1>Models</h1><p>What can be served, and what could be.</p>", apply_default_css=False)
         panel(ids.CATALOG, act, elem_classes=["panel"])
-        gr.HTML("<h2>Add a model</h2>", apply_default_css=False)
+        gr.HTML('<h2 class="admin-only">Add a model</h2>', apply_default_css=False)
         panel(ids.ADD_MODEL, act, value=add_model(), elem_classes=["panel"])

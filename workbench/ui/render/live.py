@@ -7,6 +7,7 @@ from collections.abc import Mapping, Sequence
 from workbench.api.events import FrameSource, FrameView, Sections
 from workbench.service import Workbench
 from workbench.ui import ids
+from workbench.ui.render import keys as keys_page
 from workbench.ui.render import kv_frame, picker, workers
 from workbench.ui.render import latency as latency_page
 from workbench.ui.render import models as models_page
@@ -34,6 +35,7 @@ def sources(workbench: Workbench) -> dict[str, FrameSource]:
         ),
         "pool": FrameSource(_pool(workbench), restless=True),
         "models": FrameSource(_models()),
+        "keys": FrameSource(_keys(workbench), restless=True, scope="admin"),
     }
 
 
@@ -125,5 +127,17 @@ def _models() -> FrameView:
         return {
             "html": _top(pool) | {ids.CATALOG: kept(ids.CATALOG, models, lambda: models_page.catalog(models))}
         }
+
+    return view
+
+
+def _keys(workbench: Workbench) -> FrameView:
+    kept = Kept()
+    to_monotonic = time.monotonic() - time.time()  # what the page counts on; taken once, or ages would jump
+
+    async def view(pool: PoolSnapshot, _models: Sequence[ModelView]) -> Sections:
+        listed, required = workbench.access.listed(), workbench.access.required
+        shown = kept(ids.KEYS, listed, lambda: keys_page.keys(listed, required, to_monotonic))
+        return {"html": _top(pool) | {ids.KEYS: shown}}
 
     return view

@@ -2,7 +2,7 @@
    Gradio components call it through `js_on_load` and `js`; nothing here renders untrusted text as HTML. */
 window.workbench = (() => {
   const BASE = new URL("./", document.baseURI);
-  const PAGES = { "": "chat", kv: "kv", latency: "latency", pool: "pool", models: "models" };
+  const PAGES = { "": "chat", kv: "kv", latency: "latency", pool: "pool", models: "models", keys: "keys" };
   const SILENCE = 2500; // ms without a sign of life after which the server counts as gone; it beats each second
   const body = () => document.body;
   let source = null; // the event stream of the page that shows
@@ -90,7 +90,7 @@ window.workbench = (() => {
       const form = event.target;
       const values = Object.fromEntries(new FormData(form));
       const button = form.querySelector("button");
-      act(server, { do: form.dataset.do, ...values }, button).then((reply) => reply?.done && form.reset());
+      act(server, { do: form.dataset.do, ...values }, button).then((reply) => (reply?.done || reply?.tell) && form.reset());
     });
   }
 
@@ -201,6 +201,7 @@ window.workbench = (() => {
     source.addEventListener("beat", alive);
     source.onerror = () => {
       source.close();
+      session(); // it may be that this browser is signed out
       heardAt = 0;
       body().classList.add("disconnected");
       setTimeout(connect, 1000);
@@ -236,6 +237,19 @@ window.workbench = (() => {
 
   // --- Actions, their questions and their outcome --------------------------------------------------------
 
+  /* Learn who this page is for; where it is for nobody any more, its reload leads to the sign-in. */
+  async function session() {
+    const response = await fetch(new URL("session", BASE)).catch(() => null);
+    if (response?.status === 401) return location.reload();
+    if (!response?.ok) return;
+    const { name, scopes, signed_in } = await response.json();
+    body().classList.toggle("admin", scopes.includes("admin"));
+    const button = document.getElementById("sign-out");
+    if (!button) return;
+    button.hidden = !signed_in;
+    button.title = `Sign out (${name})`;
+  }
+
   const busy = new WeakSet(); // buttons whose action runs; not disabled, which would take the focus away
 
   /* Ask the server for something, with the questions it has; returns its reply, or null if nothing was done. */
@@ -249,9 +263,11 @@ window.workbench = (() => {
         if (!answers) return null;
         reply = await server.act({ ...values, ...answers, confirmed: "yes" });
       }
+      if (reply.tell) await tell(reply.tell);
       if (reply.done ?? reply.error) say(reply.done ?? reply.error, Boolean(reply.error));
       return reply.error ? null : reply;
     } catch {
+      session();
       say("Workbench did not answer. Try again when the connection is back.", true);
       return null;
     } finally {
@@ -305,6 +321,34 @@ window.workbench = (() => {
     });
   }
 
+  /* Something to copy that is not shown again. */
+  async function tell({ text, more, secret }) {
+    const shown = element("input", { value: secret, readOnly: true, ariaLabel: text, className: "secret" });
+    shown.addEventListener("focus", () => shown.select());
+    const copy = element("button", { textContent: "Copy", type: "button", className: "primary" });
+    copy.addEventListener("click", async () => {
+      shown.select();
+      // Over plain HTTP browsers have no clipboard but this one.
+      await (navigator.clipboard?.writeText(secret) ?? document.execCommand("copy"));
+      copy.textContent = "Copied";
+    });
+    const form = element(
+      "form",
+      { method: "dialog" },
+      element("p", { textContent: text, id: "dialog-text" }),
+      element("p", { textContent: more, id: "dialog-more", className: "more" }),
+      shown,
+      element("div", { className: "choices" }, copy, element("button", { textContent: "Done" })),
+    );
+    const dialog = element("dialog", { className: "ask" }, form);
+    dialog.setAttribute("aria-labelledby", "dialog-text");
+    dialog.setAttribute("aria-describedby", "dialog-more");
+    body().append(dialog);
+    dialog.showModal();
+    await new Promise((resolve) => dialog.addEventListener("close", resolve));
+    dialog.remove();
+  }
+
   function say(text, bad) {
     const note = element("div", { className: bad ? "toast bad" : "toast", textContent: text });
     document.getElementById("toasts").append(note);
@@ -326,8 +370,13 @@ window.workbench = (() => {
     show(pageOf(new URL(location)));
   }
 
-  function themeButton(root) {
-    root.querySelector("button").addEventListener("click", () => {
+  function tools(root) {
+    root.querySelector("#sign-out").addEventListener("click", async () => {
+      await fetch(new URL("logout", BASE), { method: "POST" });
+      location.assign(new URL("login", BASE));
+    });
+    session();
+    root.querySelector("#theme-button").addEventListener("click", () => {
       const dark = body().classList.toggle("dark");
       localStorage.setItem("theme", dark ? "dark" : "light");
     });
@@ -350,6 +399,6 @@ window.workbench = (() => {
   else start();
 
   return {
-    BASE, panel, region, view, choose, act, request, element, morph, become, say, closeDrawers, go, wanted, opened, topbar, themeButton,
+    BASE, panel, region, view, choose, act, request, element, morph, become, say, closeDrawers, go, wanted, opened, topbar, tools,
   };
 })();

@@ -1,0 +1,45 @@
+"""Puts the API on the application."""
+
+from fastapi import FastAPI
+from starlette.middleware.cors import CORSMiddleware
+from starlette.routing import Route, WebSocketRoute
+from starlette.types import ASGIApp
+from starlette.websockets import WebSocket
+
+from workbench.api.admin import admin_router, health_router
+from workbench.api.description import mount_description
+from workbench.api.models import models_router
+from workbench.api.openai import PATHS, OpenAIGateway
+from workbench.api.variants import variants_router
+from workbench.api.websocket import serve as serve_websocket
+from workbench.service import Workbench
+
+
+def mount_api(app: FastAPI, workbench: Workbench) -> None:
+    """Serve `/v1` and what else clients call; call it before the page is mounted."""
+    gateway = OpenAIGateway(workbench)
+
+    async def over_websocket(websocket: WebSocket) -> None:
+        await serve_websocket(websocket, gateway)
+
+    app.include_router(health_router(workbench))
+    for path in PATHS:
+        app.router.routes.append(Route(path, gateway, methods=["POST"]))
+    app.router.routes.append(WebSocketRoute("/v1/ws", over_websocket))
+    app.include_router(models_router(workbench))
+    app.include_router(variants_router(workbench))
+    app.include_router(admin_router(workbench))  # after all else below /admin: it refuses the rest
+    mount_description(app, workbench)
+
+
+def for_other_origins(app: ASGIApp, origins: tuple[str, ...]) -> ASGIApp:
+    """Let pages of other web sites call the API from a browser; nobody else's may read its answers."""
+    if not origins:
+        return app
+    return CORSMiddleware(
+        app,
+        allow_origins=list(origins),
+        allow_methods=["GET", "POST", "DELETE"],
+        allow_headers=["*"],
+        expose_headers=["X-Request-Id", "Retry-After"],
+    )

@@ -1,0 +1,84 @@
+"""What a request's body says of itself, and what a variant's defaults add to it. Pure."""
+
+from collections.abc import Mapping
+from typing import Any
+
+from workbench.values import Caller, Target, Wish
+
+GENERATING = ("/v1/chat/completions", "/v1/completions", "/v1/responses", "/v1/messages")
+CHARACTERS_A_TOKEN = 4
+"""Of prompts that come as tokens, so that they compare with text."""
+FIELDS: Mapping[str, Mapping[str, str]] = {
+    "/v1/responses": {"max_tokens": "max_output_tokens"},
+    "/v1/messages": {"stop": "stop_sequences"},
+}
+"""Names that an endpoint has for sampling options, where they are other ones."""
+INSTEAD: Mapping[str, str] = {"max_tokens": "max_completion_tokens"}
+"""A field that says the same as another one."""
+NO_SUCH_FIELD: Mapping[str, frozenset[str]] = {
+    "/v1/responses": frozenset({"stop", "seed", "min_p", "repetition_penalty"}),
+    "/v1/messages": frozenset({"seed", "min_p", "repetition_penalty"}),
+}
+
+
+def with_defaults(path: str, body: Mapping[str, Any], target: Target) -> Mapping[str, Any]:
+    """The body as the model is to get it; the same object where nothing is to be changed."""
+    if target.name == target.model:
+        return body
+    asked = {**body, "model": target.model}
+    if path not in GENERATING:
+        return asked
+    for option, value in target.options.items():
+        field = FIELDS.get(path, {}).get(option, option)
+        given = body.get(field) is not None or body.get(INSTEAD.get(option, field)) is not None
+        if not given and option not in NO_SUCH_FIELD.get(path, ()):
+            asked[field] = list(value) if isinstance(value, tuple) else value
+    if target.system:
+        _add_system(path, asked, target.system)
+    return asked
+
+
+def _add_system(path: str, asked: dict[str, Any], system: str) -> None:
+    """Give the request a system prompt, unless it brings one."""
+    match path:
+        case "/v1/chat/completions":
+            messages = asked.get("messages")
+            if isinstance(messages, list) and not any(_is_system(message) for message in messages):
+                asked["messages"] = [{"role": "system", "content": system}, *messages]
+        case "/v1/responses":
+            if not asked.get("instructions"):
+                asked["instructions"] = system
+        case "/v1/messages":
+            if not asked.get("system"):
+                asked["system"] = system
+
+
+def _is_system(message: object) -> bool:
+    return isinstance(message, Mapping) and message.get("role") in ("system", "developer")
+
+
+def wish_of(caller: Caller, body: Mapping[str, Any]) -> Wish:
+    """What a request says for itself where several wait."""
+    priority, user = body.get("priority"), body.get("user")
+    prompt = next((body[name] for name in ("messages", "prompt", "input") if body.get(name)), "")
+    limits = (body.get(name) for name in ("max_completion_tokens", "max_tokens", "max_output_tokens"))
+    return Wish(
+        priority=priority if type(priority) is int else 0,
+        owner=caller.name if caller.key_id is not None or not isinstance(user, str) else f"user:{user[:64]}",
+        prompt_characters=_length(prompt),
+        max_tokens=next((limit for limit in limits if type(limit) is int and limit > 0), None),
+    )
+
+
+def _length(value: object) -> int:
+    match value:
+        case str():
+            return len(value)
+        case int():
+            return CHARACTERS_A_TOKEN  # a token already
+        case Mapping():
+            return sum(_length(part) for key, part in value.items() if key in ("content", "text"))
+        case list():
+            return sum(map(_length, value))
+        case _:
+            return 0
