@@ -30,9 +30,9 @@ async def test_a_request_is_one_trace_with_the_engines_own_span(workbench, monke
             monkeypatch.setattr(workbench._bring_up, "_traces_endpoint", collector.url)
             transport = httpx.ASGITransport(build_app(workbench))
             async with httpx.AsyncClient(transport=transport, base_url="http://127.0.0.1") as client:
-                chat = await client.post(
-                    "/chat/answer", json={"model": "counter", "text": QUESTION}, headers=headers(CHAT)
-                )
+                question = {"do": "send", "stream": "s1", "models": ["counter"], "text": QUESTION}
+                chat = await client.post("/chat/answer", json=question, headers=headers(CHAT))
+                assert "8, 9" in chat.text
                 body = {"model": "counter", "messages": [{"role": "user", "content": QUESTION}]}
                 api = await client.post("/v1/chat/completions", json=body, headers=headers(API))
         finally:
