@@ -7,9 +7,9 @@ import httpx
 import pytest
 
 from tests.app_process import AppProcess, running_app
-from tests.ui.conftest import browser_type_launch_args
+from tests.ui.conftest import browser_type_launch_args, context, page
 
-__all__ = ["browser_type_launch_args"]
+__all__ = ["browser_type_launch_args", "context", "page"]
 
 PHONE = {"width": 390, "height": 844}
 

@@ -7,6 +7,7 @@ import signal
 import threading
 from collections.abc import Iterator
 
+import psutil
 import pytest
 from playwright.sync_api import Page, expect
 
@@ -94,7 +95,12 @@ def test_sums_a_story_a_killed_worker_and_a_restart(page: Page, tmp_path):
         expect(answers(page)).to_have_count(0)
         pick(page, "adder")
         ask_sum(page, *SUMS[1])
+        workers = app.workers()
+        assert workers
         assert app.terminate() < 5
+        assert app.process.returncode == 0
+        _, alive = psutil.wait_procs(workers, timeout=2)
+        assert not alive
         assert "Traceback" not in app.log
 
     with running_app(tmp_path, *budget) as app:

@@ -41,3 +41,8 @@ async def until(condition: Callable[[], bool], timeout_s: float = 60) -> None:
 
 def worker_of(workbench: Workbench, model: str) -> Any:
     return next(worker for worker in workbench.pool().workers if worker.model == model)
+
+
+def prepared(workbench: Workbench) -> int:
+    """How many models' weights are prepared for fast loads."""
+    return len(list(workbench.settings.prepared_dir.glob("*.json")))

@@ -26,14 +26,14 @@ def refusal(app: AppProcess) -> str:
     return app.log
 
 
-@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
-def test_a_signal_ends_everything_within_5_s_with_a_browser_connected(tmp_path, number):
+def test_an_interrupt_ends_everything_within_5_s_with_a_browser_connected(tmp_path):
+    """As SIGTERM does, which ends the first application of tests/e2e/test_journey.py."""
     with running_app(tmp_path) as app:
         with open_event_stream(app.url):
             app.wait_for("engine is imported")
             workers = app.workers()
             assert workers
-            assert app.terminate(number) < 5
+            assert app.terminate(signal.SIGINT) < 5
         assert app.process.returncode == 0
         _, alive = psutil.wait_procs(workers, timeout=2)
         assert not alive
@@ -48,16 +48,6 @@ def test_a_signal_while_everything_still_imports_ends_it_too(tmp_path):
         assert not alive
 
 
-def test_workers_die_with_an_app_that_is_killed(tmp_path):
-    with running_app(tmp_path) as app:
-        assert httpx.get(app.url).is_success
-        workers = app.workers()
-        assert workers
-        app.terminate(signal.SIGKILL)
-        _, alive = psutil.wait_procs(workers, timeout=3)
-        assert not alive
-
-
 def test_a_taken_port_is_a_sentence(tmp_path):
     with socket.create_server(("127.0.0.1", 0)) as taken:
         port = taken.getsockname()[1]
@@ -65,7 +55,7 @@ def test_a_taken_port_is_a_sentence(tmp_path):
             assert f"Port {port} on 127.0.0.1 is taken" in refusal(app)
 
 
-def test_a_database_in_use_is_a_sentence(tmp_path):
+def test_a_database_in_use_is_a_sentence_and_workers_die_with_the_app_that_is_killed(tmp_path):
     with running_app(tmp_path) as first:
         first.url  # noqa: B018 - waits until it is up
         with running_app(tmp_path) as second:
@@ -73,6 +63,11 @@ def test_a_database_in_use_is_a_sentence(tmp_path):
             assert "in use by" in log
             assert str(first.process.pid) in log
         assert httpx.get(first.url).is_success
+        workers = first.workers()
+        assert workers
+        first.terminate(signal.SIGKILL)
+        _, alive = psutil.wait_procs(workers, timeout=3)
+        assert not alive
 
 
 def test_a_database_from_a_newer_version_is_refused_and_left_alone(tmp_path):

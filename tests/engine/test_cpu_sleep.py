@@ -1,19 +1,28 @@
 """Models that sleep on the CPU: their KV cache gives its pages back, their weights stay mapped."""
 
-from pathlib import Path
 from types import SimpleNamespace
 
 import psutil
+import pytest
+import pytest_asyncio
 import torch
 from torch import nn
 
-from tests.engine.helpers import ask, start_workbench, until
+from tests.engine.helpers import ask, prepared, start_workbench, until
 from workbench.engine.cpu_sleep import SleepingCPUWorker
 from workbench.engine.linear import unpacked_linear
 from workbench.engine.packing import PackingQueue
 from workbench.service import Workbench
 
 KV_BYTES = 64 << 20
+
+
+@pytest_asyncio.fixture(scope="module", loop_scope="module")
+async def workbench(tmp_path_factory):
+    """Room for one model awake, and workers for others to sleep in; no weights are prepared yet."""
+    data = tmp_path_factory.mktemp("sleep")
+    async with start_workbench(data, max_workers=3, memory_budget=100 << 20) as running:
+        yield running
 
 
 def private_bytes() -> int:
@@ -88,50 +97,46 @@ def test_weights_that_take_memory_are_not_kept_beside_packed_ones():
     assert layer.weight.numel() == 0
 
 
-async def test_a_model_sleeps_once_its_weights_are_prepared_and_answers_the_same_when_woken(tmp_path):
-    async with start_workbench(tmp_path, max_workers=3, memory_budget=100 << 20) as workbench:
-        sums, story = ("adder", "38 + 47"), ("storyteller", "Tell me a story about a fox")
-        first = await ask(workbench, *sums)
-        await until(lambda: prepared(tmp_path) == 1)
-        told = await ask(workbench, *story)
-        assert workbench.model("adder").residency in ("unloading", "disk"), "its weights were its own"
-        await until(lambda: prepared(tmp_path) == 2 and spare_is_warm(workbench))
-        await ask(workbench, *sums)
-        await ask(workbench, *story)
-        await until(lambda: workbench.model("adder").residency == "asleep")
-        again = await ask(workbench, *sums)
-        assert again.text == first.text
-        assert again.stats.switch_reason == "woken, evicting storyteller"
-        assert workbench.catalog.recent_swaps(1)[0].from_residency == "host"
-        await until(lambda: workbench.model("storyteller").residency == "asleep")
-        assert (await ask(workbench, *story)).text == told.text
-        await workbench.unload("adder")
-        await until(lambda: workbench.model("adder").residency == "disk")
+@pytest.mark.asyncio(loop_scope="module")
+async def test_a_model_sleeps_once_its_weights_are_prepared_and_answers_the_same_when_woken(workbench):
+    sums, story = ("adder", "38 + 47"), ("storyteller", "Tell me a story about a fox")
+    first = await ask(workbench, *sums)
+    await until(lambda: prepared(workbench) == 1)
+    told = await ask(workbench, *story)
+    assert workbench.model("adder").residency in ("unloading", "disk"), "its weights were its own"
+    await until(lambda: prepared(workbench) == 2 and spare_is_warm(workbench))
+    await ask(workbench, *sums)
+    await ask(workbench, *story)
+    await until(lambda: workbench.model("adder").residency == "asleep")
+    again = await ask(workbench, *sums)
+    assert again.text == first.text
+    assert again.stats.switch_reason == "woken, evicting storyteller"
+    assert workbench.catalog.recent_swaps(1)[0].from_residency == "host"
+    await until(lambda: workbench.model("storyteller").residency == "asleep")
+    assert (await ask(workbench, *story)).text == told.text
+    await workbench.unload("adder")
+    await until(lambda: workbench.model("adder").residency == "disk")
 
 
-async def test_nothing_of_the_kv_cache_is_believed_after_a_wake(tmp_path):
+@pytest.mark.asyncio(loop_scope="module")
+async def test_nothing_of_the_kv_cache_is_believed_after_a_wake(workbench):
     """Its pages are zero then: a prefix that still counted as cached would give another answer."""
     long = "Tell me a story about a fox. " * 18
-    async with start_workbench(tmp_path, max_workers=3, memory_budget=100 << 20) as workbench:
-        for model in ("adder", "storyteller"):
-            await ask(workbench, model, "38 + 47")
-            await until(lambda: prepared(tmp_path) == len(workbench.catalog.recent_swaps()))
-        await until(lambda: spare_is_warm(workbench))
-        await ask(workbench, "adder", "38 + 47")
-        first = await ask(workbench, "storyteller", long)
-        warm = await ask(workbench, "storyteller", long)
-        assert (first.stats.cached_prompt_tokens, warm.text) == (0, first.text)
-        assert warm.stats.cached_prompt_tokens > 0
-        await ask(workbench, "adder", "38 + 47")
-        await until(lambda: workbench.model("storyteller").residency == "asleep")
-        woken = await ask(workbench, "storyteller", long)
-        assert woken.stats.switch_reason == "woken, evicting adder"
-        assert (woken.stats.cached_prompt_tokens, woken.text) == (0, first.text)
+    for count, model in enumerate(("adder", "storyteller"), start=1):
+        await ask(workbench, model, "38 + 47")
+        await until(lambda: prepared(workbench) >= count)  # noqa: B023 - awaited here
+    await until(lambda: spare_is_warm(workbench))
+    await ask(workbench, "adder", "38 + 47")
+    first = await ask(workbench, "storyteller", long)
+    warm = await ask(workbench, "storyteller", long)
+    assert (first.stats.cached_prompt_tokens, warm.text) == (0, first.text)
+    assert warm.stats.cached_prompt_tokens > 0
+    await ask(workbench, "adder", "38 + 47")
+    await until(lambda: workbench.model("storyteller").residency == "asleep")
+    woken = await ask(workbench, "storyteller", long)
+    assert woken.stats.switch_reason == "woken, evicting adder"
+    assert (woken.stats.cached_prompt_tokens, woken.text) == (0, first.text)
 
 
 def spare_is_warm(workbench: Workbench) -> bool:
     return any(worker.state == "warm" for worker in workbench.pool().workers)
-
-
-def prepared(data_dir: Path) -> int:
-    return len(list((data_dir / "prepared").glob("*.json")))

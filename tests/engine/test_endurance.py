@@ -14,9 +14,10 @@ from pathlib import Path
 import psutil
 import pytest
 
-from tests.engine.helpers import ask, start_workbench, until, worker_of
+from tests.engine.helpers import ask, until, worker_of
+from workbench.values import SamplingOptions
 
-pytestmark = pytest.mark.engine
+pytestmark = [pytest.mark.engine, pytest.mark.asyncio(loop_scope="session")]
 
 QUESTIONS = {
     "adder": "38 + 47",
@@ -24,6 +25,7 @@ QUESTIONS = {
     "storyteller": "Tell me a story about a fox",
 }
 """One model more than workers, so that each worker comes to serve each model."""
+SHORT = SamplingOptions(temperature=0, max_tokens=16)
 SETTLE = 10
 """Switches, at least, until caches are full."""
 RSS_SLACK = 16 << 20
@@ -60,31 +62,28 @@ class Usage:
 
 
 @pytest.mark.timeout(600)
-async def test_fifty_switches_leave_everything_as_it_was(tmp_path):
-    async with start_workbench(tmp_path, memory_budget=100 << 20) as workbench:
-        await asyncio.gather(
-            *(asyncio.to_thread(time.sleep, 0.1) for _ in range(8))
-        )  # all threads of its pool
-        await ask(workbench, "counter", QUESTIONS["counter"])
-        await until(lambda: any(worker.state == "warm" for worker in workbench.pool().workers))
-        expected: dict[str, str] = {}
-        served: set[tuple[int, str]] = set()
-        before: dict[int, Usage] = {}
-        for switch in range(50):
-            model = list(QUESTIONS)[switch % len(QUESTIONS)]
-            answer = await ask(workbench, model, QUESTIONS[model])
-            assert answer.stats.switch_s > 0
-            assert answer.text == expected.setdefault(model, answer.text)
-            served.add((worker_of(workbench, model).pid, model))
-            workers = workbench.pool().workers
-            if not before and switch >= SETTLE and len(served) == len(workers) * len(QUESTIONS):
-                before = await settled_usage(workbench)
-        assert before, f"not every worker has served every model: {served}"
-        after = await settled_usage(workbench)
-        assert after.keys() == before.keys(), "a worker was replaced"
-        with suppress(TimeoutError):
-            await until(lambda: not growth(before, usage(workbench)), RETURN_S)
-        assert growth(before, usage(workbench)) == []
+async def test_fifty_switches_leave_everything_as_it_was(workbench):
+    await asyncio.gather(*(asyncio.to_thread(time.sleep, 0.1) for _ in range(8)))  # all threads of its pool
+    await ask(workbench, "storyteller", QUESTIONS["storyteller"], options=SHORT)  # not the first below
+    await until(lambda: all(worker.state != "starting" for worker in workbench.pool().workers))
+    expected: dict[str, str] = {}
+    served: set[tuple[int, str]] = set()
+    before: dict[int, Usage] = {}
+    for switch in range(50):
+        model = list(QUESTIONS)[switch % len(QUESTIONS)]
+        answer = await ask(workbench, model, QUESTIONS[model], options=SHORT)
+        assert answer.stats.switch_s > 0
+        assert answer.text == expected.setdefault(model, answer.text)
+        served.add((worker_of(workbench, model).pid, model))
+        workers = workbench.pool().workers
+        if not before and switch >= SETTLE and len(served) == len(workers) * len(QUESTIONS):
+            before = await settled_usage(workbench)
+    assert before, f"not every worker has served every model: {served}"
+    after = await settled_usage(workbench)
+    assert after.keys() == before.keys(), "a worker was replaced"
+    with suppress(TimeoutError):
+        await until(lambda: not growth(before, usage(workbench)), RETURN_S)
+    assert growth(before, usage(workbench)) == []
     assert all(after[pid].rss - before[pid].rss < RSS_SLACK for pid in after)
 
 

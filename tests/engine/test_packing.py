@@ -3,11 +3,13 @@
 import asyncio
 from contextlib import aclosing
 
+import pytest
+import pytest_asyncio
 import torch
 from torch import nn
 from vllm.model_executor.layers import utils as layer_utils
 
-from tests.engine.helpers import ask, start_workbench, until
+from tests.engine.helpers import ask, prepared, until
 from workbench.engine import packing
 from workbench.engine.packing import PackingQueue, current_packing
 from workbench.service import Workbench
@@ -59,32 +61,41 @@ def test_only_plain_matrices_of_a_load_that_waits_are_put_off(monkeypatch):
     assert len(queue) == 1
 
 
-async def test_a_model_answers_before_it_is_packed_and_the_same_afterwards_and_sleeps_unpacked(tmp_path):
-    async with start_workbench(tmp_path, max_workers=1) as workbench:
-        # A type that oneDNN packs on every processor.
-        await asyncio.to_thread(workbench.catalog.update_model, "counter", dtype="float32")
-        await workbench._library._refresh()
-        first = await ask(workbench, "counter", "Count from 3 to 40")
-        put_off = await until_packed(workbench)
-        assert put_off > 4, "the load has packed them itself"
-        second = await ask(workbench, "counter", "Count from 3 to 40")
-        assert first.stats.switch_s > 0
-        assert second.stats.switch_s == 0
-        assert first.text == second.text
-        assert first.text.startswith("3, 4, 5, 6, 7")
+@pytest_asyncio.fixture(loop_scope="session")
+async def whole(workbench):
+    """A workbench whose counter is of a type that oneDNN packs on every processor."""
+    usual = workbench.catalog.model("counter").dtype
+    await asyncio.to_thread(workbench.catalog.update_model, "counter", dtype="float32")
+    await workbench._library._refresh()
+    yield workbench
+    await asyncio.to_thread(workbench.catalog.update_model, "counter", dtype=usual)
+    await workbench._library._refresh()
 
-        await workbench.unload("counter")  # its weights were its own; prepared, they are mapped
-        await until(lambda: workbench.pool().warm)
-        await ask(workbench, "counter", "Count from 3 to 40")
-        await until_packed(workbench)
-        client = workbench._controller._runners["counter"].client
-        async with aclosing(workbench.chat("counter", "Count from 3 to 400")) as answer:
-            while not isinstance(await anext(answer), Token):
-                pass
-            await client.sleep(1)  # which is put off until the answer's end is told
-            assert await packing_state(workbench) == (put_off, put_off)
-            await client.wake()
-        assert (await ask(workbench, "counter", "Count from 3 to 40")).text == first.text
+
+@pytest.mark.asyncio(loop_scope="session")
+async def test_a_model_answers_before_it_is_packed_and_the_same_afterwards_and_sleeps_unpacked(whole):
+    before = prepared(whole)
+    first = await ask(whole, "counter", "Count from 3 to 40")
+    put_off = await until_packed(whole)
+    assert put_off > 4, "the load has packed them itself"
+    second = await ask(whole, "counter", "Count from 3 to 40")
+    assert first.stats.switch_s > 0
+    assert second.stats.switch_s == 0
+    assert first.text == second.text
+    assert first.text.startswith("3, 4, 5, 6, 7")
+
+    await until(lambda: prepared(whole) > before)
+    await whole.unload("counter")  # its weights were its own; prepared, they are mapped
+    await ask(whole, "counter", "Count from 3 to 40")
+    await until_packed(whole)
+    client = whole._controller._runners["counter"].client
+    async with aclosing(whole.chat("counter", "Count from 3 to 400")) as answer:
+        while not isinstance(await anext(answer), Token):
+            pass
+        await client.sleep(1)  # which is put off until the answer's end is told
+        assert await packing_state(whole) == (put_off, put_off)
+        await client.wake()
+    assert (await ask(whole, "counter", "Count from 3 to 40")).text == first.text
 
 
 async def packing_state(workbench: Workbench) -> tuple[int, int]:

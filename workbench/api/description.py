@@ -39,6 +39,20 @@ GATEWAY_ERRORS = {
     507: "No device can hold the model.",
 }
 """What the way to a model adds to the answers of vLLM's routes."""
+HEADERS = (
+    {
+        "name": "X-Workbench-Progress",
+        "in": "header",
+        "description": "1 for an event at each stage of a switch; for streams.",
+        "schema": {"type": "string", "enum": ["0", "1"]},
+    },
+    {
+        "name": "X-Request-Id",
+        "in": "header",
+        "description": "The request's id in logs, records and traces; one is made where none is sent.",
+        "schema": {"type": "string", "pattern": "^[!-~]{1,128}$"},
+    },
+)
 
 
 def mount_description(app: FastAPI, workbench: Workbench) -> None:
@@ -90,6 +104,7 @@ def _as_served(operations: dict[str, Any]) -> dict[str, Any]:
     served = copy.deepcopy(operations)
     for operation in served.values():
         operation["tags"] = ["OpenAI"]
+        operation["parameters"] = [*operation.get("parameters", ()), *HEADERS]
         for status, text in GATEWAY_ERRORS.items():
             operation["responses"][str(status)] = {
                 "description": text,

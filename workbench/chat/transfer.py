@@ -114,9 +114,10 @@ def from_text(text: str) -> tuple[Conversation, list[Message]]:
     text = text.replace("\r\n", "\n")
     file = _from_json(text) if text.lstrip()[:1] in ("{", "[") else _from_markdown(text)
     system = file.system or next((turn.content for turn in file.messages if turn.role == "system"), "")
-    turns = [turn.message() for turn in file.messages if turn.role != "system"]
-    if (count := sum(1 + len(turn.versions) for turn in turns)) > MAX_IMPORT_TURNS:
+    said = [turn for turn in file.messages if turn.role != "system"]
+    if (count := sum(1 + len(turn.versions) for turn in said)) > MAX_IMPORT_TURNS:
         raise BadRequestError(f"The file has {count:,} turns, and {MAX_IMPORT_TURNS:,} can be imported.")
+    turns = [turn.message() for turn in said]
     if not turns:
         raise BadRequestError("The file has no messages. Choose one that was exported from here.")
     model = file.model or next((turn.model for turn in reversed(turns) if turn.model), "")

@@ -20,6 +20,7 @@ SCHEDULING = {"scheduling_policy": "priority"}
 Who waits pushes nobody out. Where the KV cache is full, the last in that order is preempted, as is the last
 to come under vLLM's policy "fcfs".
 """
+CPU_WORKER = "workbench.engine.cpu_worker.WarmCPUWorker"
 SLEEPING_WORKER = "workbench.engine.sleep.SleepingWorker"
 SLEEPING_CPU_WORKER = "workbench.engine.cpu_sleep.SleepingCPUWorker"
 FAST_FORMATS = ("instanttensor", "fastsafetensors")
@@ -71,8 +72,8 @@ def _platform_arguments(spec: ModelSpec) -> dict[str, Any]:
     from vllm.platforms import current_platform
 
     arguments: dict[str, Any] = {}
-    if spec.sleeps and current_platform.is_cpu():
-        arguments["worker_cls"] = SLEEPING_CPU_WORKER
+    if current_platform.is_cpu():
+        arguments["worker_cls"] = SLEEPING_CPU_WORKER if spec.sleeps else CPU_WORKER
     elif spec.sleeps:
         arguments |= {"enable_sleep_mode": True, "worker_cls": SLEEPING_WORKER}
     if spec.cuda_graph_sizes and not spec.eager:

@@ -8,12 +8,12 @@ import ctypes
 import mmap
 
 import torch
-from vllm.v1.worker.cpu_worker import CPUWorker
 
+from workbench.engine.cpu_worker import WarmCPUWorker
 from workbench.engine.memory import trim_heap
 
 
-class SleepingCPUWorker(CPUWorker):
+class SleepingCPUWorker(WarmCPUWorker):
     """Sleeps at vLLM's level 1; upstream's CPU worker only logs that it can't sleep."""
 
     def sleep(self, level: int = 1) -> None:
