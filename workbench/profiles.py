@@ -120,8 +120,17 @@ class Profiles:
         Raises:
             NotFoundError: there is no such profile.
         """
-        if self[name].state == "recording" and self._task is not None:
+        if self[name].state == "recording":
             self._stop.set()
+        return await self.ended(name)
+
+    async def ended(self, name: str) -> Profile:
+        """Wait until a recording is over and its trace is written.
+
+        Raises:
+            NotFoundError: there is no such profile.
+        """
+        if self[name].state == "recording" and self._task is not None:
             await asyncio.shield(self._task)
         return self[name]
 

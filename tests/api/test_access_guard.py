@@ -117,6 +117,9 @@ async def test_a_prefix_of_a_proxy_opens_nothing(workbench):
     assert client.get("/wb/v1/models").status_code == 401
     response = client.get("/wb/keys", headers=BROWSER)
     assert (response.status_code, response.headers["location"]) == (303, "/wb/login?next=%2Fkeys")
+    assert 'action="/wb/login"' in client.get("/wb/login", headers=BROWSER).text
+    signed_in = client.post("/wb/login", data={"key": chat["authorization"][7:], "next": "/kv"}, headers=OWN)
+    assert signed_in.headers["location"] == "/wb/kv"
 
 
 async def test_websockets_are_guarded_and_take_a_key_as_subprotocol(client, workbench):

@@ -343,12 +343,28 @@ class FakeTicket:
         return self._workbench.generate(self._model, messages, go_on)
 
 
+class FakeProfiles:
+    """Records nothing, at once; no worker but the first serves."""
+
+    def __init__(self) -> None:
+        self.error = ""
+
+    async def start(self, worker_id: str, seconds: float, steps: int) -> SimpleNamespace:
+        if worker_id != "worker-1":
+            raise ConflictError(f"{worker_id} serves no model now.")
+        return SimpleNamespace(name=f"{worker_id}-{seconds:.0f}-{steps}", error=self.error)
+
+    async def ended(self, name: str) -> SimpleNamespace:
+        return SimpleNamespace(name=name, error=self.error)
+
+
 class FakePoolAdmin:
     """What the Pool page sees besides: a machine, a history, logs that a test writes."""
 
     def __init__(self, workbench: FakeWorkbench) -> None:
         self._workbench = workbench
         self.draining: set[str] = set()
+        self.profiles = FakeProfiles()
         self.departures: tuple[Departure, ...] = ()
         self.logs: dict[str, list[list[str]]] = {}
         """Batches of lines by worker; it is as if the worker had ended after the last one."""

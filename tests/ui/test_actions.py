@@ -48,6 +48,15 @@ async def test_removal_asks_first_and_offers_files_only_where_they_were_download
     assert workbench.calls == [("remove_model", ("smollm2-360m", True))]
 
 
+async def test_a_profile_is_explained_recorded_and_downloaded(act, workbench):
+    assert "slows it down" in (await act({"do": "profile", "worker": "worker-1"}))["ask"]["more"]
+    confirmed = {"do": "profile", "worker": "worker-1", "confirmed": "yes"}
+    assert (await act(confirmed))["download"] == "admin/profiles/worker-1-5-100/trace"
+    workbench.pool_admin.profiles.error = "the engine left."
+    assert await act(confirmed) == {"error": "worker-1 gave no profile: the engine left."}
+    assert "serves no model" in (await act(confirmed | {"worker": "worker-2"}))["error"]
+
+
 async def test_errors_for_people_come_as_they_are(act):
     assert await act({"do": "unload", "model": "nobody"}) == {"error": "There is no model named nobody."}
 

@@ -48,7 +48,7 @@ def test_from_the_sign_in_to_the_chat_to_keys_and_out(page: Page, guarded: Serve
 
     page.get_by_role("link", name="Keys").click()
     hostile = '<img src=x onerror="alert(1)">'
-    page.get_by_label("Name").fill(hostile)
+    page.locator("#add-key").get_by_label("Name").fill(hostile)
     page.get_by_label("Requests a minute").fill("60")
     page.get_by_role("button", name="Create").click()
     dialog = page.get_by_role("dialog")
@@ -59,7 +59,7 @@ def test_from_the_sign_in_to_the_chat_to_keys_and_out(page: Page, guarded: Serve
     dialog.get_by_role("button", name="Done").click()
     row = page.get_by_test_id("key").filter(has_text=hostile)
     expect(row).to_contain_text("60 requests a minute")
-    expect(page.get_by_label("Name")).to_have_value("")
+    expect(page.locator("#add-key").get_by_label("Name")).to_have_value("")
     assert secret not in page.content()
     assert page.evaluate("document.documentElement.scrollWidth") <= page.viewport_size["width"]
 

@@ -145,6 +145,10 @@ def test_requests_of_other_sites_are_refused(chat: Page, server: Server):
     for stream in ("events", "logs/w1"):
         elsewhere = {"sec-fetch-site": "cross-site"}
         assert chat.request.get(f"{server.url}/{stream}", headers=elsewhere).status == 403
+    order = f"{server.url}/admin/models/nobody/unload"
+    refused = chat.request.post(order, headers={"sec-fetch-site": "cross-site"})
+    assert (refused.status, refused.json()["error"]["code"]) == (403, "cross_site_request")
+    assert chat.request.post(order, headers={"origin": server.url}).status != 403
     policy = chat.request.get(server.url).headers["content-security-policy"]
     assert "default-src 'self'" in policy
 

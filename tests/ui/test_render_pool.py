@@ -119,6 +119,7 @@ def test_a_card_says_what_its_worker_does(changes, of_runner, says):
     assert "Weights 3.0 MB KV cache 67.0 MB Context 1,024 tokens" in words(html)
     assert "CPU 0.8 of 2 cores Memory 500 MB Swaps 12 Age 1 h 1 min" in words(html)
     assert ("Drain w1" in html) == (not changes.get("draining"))
+    assert ("Profile w1" in html) == (of_runner.get("state", RUNNER.state) == "serving")
 
 
 def test_a_card_without_a_model_says_what_it_is_for():

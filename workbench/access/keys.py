@@ -51,4 +51,6 @@ def new_key(
                 f"The limit {what} is {limit}. It must be 1 or more; leave it out for none."
             )
     secret = START + secrets.token_urlsafe(RANDOM_BYTES)
-    return secret, ApiKey(name=name, prefix=secret[:SHOWN], digest=digest(secret), scope=scope, **limits)
+    row = ApiKey(name=name, prefix=secret[:SHOWN], digest=digest(secret), scope=scope)
+    row.sqlmodel_update(limits)
+    return secret, row

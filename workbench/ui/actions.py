@@ -1,11 +1,11 @@
 """What the buttons and forms of the live panels ask for.
 
 A request is a JSON object: `do` names the action, the rest are its values as strings. The answer is one of
-`{"done": sentence}`, `{"error": sentence}`, `{"show": {…}}`, an update of the page, and `{"ask": {…}}`. The
-last is a dialog to show; its answers are added to the request, with `confirmed`, and the request is sent
-again. Whether work is in flight is never read here: the owner of the state refuses, and its refusal becomes
-the question. What changes the pool, the models or the keys needs a caller with the scope `admin`; the page
-hides it from others, and here it is refused.
+`{"done": sentence}`, perhaps with the path of a file to `download`, `{"error": sentence}`, `{"show": {…}}`,
+an update of the page, and `{"ask": {…}}`. The last is a dialog to show; its answers are added to the request,
+with `confirmed`, and the request is sent again. Whether work is in flight is never read here: the owner of
+the state refuses, and its refusal becomes the question. What changes the pool, the models or the keys needs a
+caller with the scope `admin`; the page hides it from others, and here it is refused.
 """
 
 from collections.abc import Awaitable, Callable, Mapping
@@ -33,6 +33,7 @@ ADMIN_ACTIONS = frozenset(
         "pin",
         "drain",
         "restart",
+        "profile",
         "download",
         "cancel",
         "remove",
@@ -43,6 +44,9 @@ ADMIN_ACTIONS = frozenset(
     }
 )
 """What only administrators may ask for."""
+
+PROFILE_S = 5.0
+PROFILE_STEPS = 100
 
 
 def sentence(error: Exception) -> str:
@@ -79,6 +83,7 @@ class Actions:
                 self.pin,
                 self.drain,
                 self.restart,
+                self.profile,
                 self.download,
                 self.cancel,
                 self.remove,
@@ -127,6 +132,23 @@ class Actions:
         except ConflictError as conflict:
             return ask(f"Restart {request['worker']}?", "Restart anyway", more=str(conflict))
         return done(f"{request['worker']} restarts.")
+
+    async def profile(self, request: Request) -> Reply:
+        worker = request["worker"]
+        if "confirmed" not in request:
+            more = (
+                f"What its engine does in the next {PROFILE_S:.0f} s, at most {PROFILE_STEPS} steps, is "
+                "recorded, which slows it down; ask it something meanwhile. Perfetto shows the trace."
+            )
+            return ask(f"Profile {worker}?", "Record and download", more=more, calm=True)
+        profiles = self._workbench.pool_admin.profiles
+        begun = await profiles.start(worker, PROFILE_S, PROFILE_STEPS)
+        profile = await profiles.ended(begun.name)
+        if profile.error:
+            return {"error": f"{worker} gave no profile: {profile.error}"}
+        return done(f"The profile of {worker} is downloaded.") | {
+            "download": f"admin/profiles/{profile.name}/trace"
+        }
 
     async def download(self, request: Request) -> Reply:
         await self._workbench.download(request["model"])

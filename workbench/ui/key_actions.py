@@ -1,6 +1,7 @@
 """What the Keys page asks for; requests and replies are those of `actions`."""
 
 from collections.abc import Awaitable, Callable
+from typing import Literal
 
 from workbench.errors import BadRequestError
 from workbench.service import Workbench
@@ -25,7 +26,7 @@ class KeyActions:
             concurrency=_number(request, "concurrency"),
         )
         name = request["name"].strip()
-        scope = "admin" if request.get("scope") == "admin" else "chat"
+        scope: Literal["chat", "admin"] = "admin" if request.get("scope") == "admin" else "chat"
         secret = await self._workbench.access.create(name, scope, limits)
         return {
             "tell": {

@@ -76,6 +76,8 @@ def _worker(
         "Age": age(worker.started_at, now),
     }
     actions = [_log_button(worker.id)]
+    if runner is not None and runner.state == "serving":
+        actions.append(button("profile", "Profile", worker.id, worker=worker.id))
     if not worker.draining:
         actions.append(button("drain", "Drain", worker.id, worker=worker.id))
     actions.append(button("restart", "Restart", worker.id, worker=worker.id))

@@ -247,7 +247,7 @@ window.workbench = (() => {
     const button = document.getElementById("sign-out");
     if (!button) return;
     button.hidden = !signed_in;
-    button.title = `Sign out (${name})`;
+    button.title = button.ariaLabel = `Sign out (${name})`;
   }
 
   const busy = new WeakSet(); // buttons whose action runs; not disabled, which would take the focus away
@@ -265,6 +265,7 @@ window.workbench = (() => {
       }
       if (reply.tell) await tell(reply.tell);
       if (reply.done ?? reply.error) say(reply.done ?? reply.error, Boolean(reply.error));
+      if (reply.download) location.assign(new URL(reply.download, BASE)); // an attachment: the page stays
       return reply.error ? null : reply;
     } catch {
       session();
