@@ -282,6 +282,16 @@ async def test_nor_to_a_loopback_that_asks_for_no_key():
     assert client.post("/admin/unload", headers=shown).status_code == 200
 
 
+async def test_an_origin_that_is_allowed_may_call_but_not_on_behalf_of_who_is_signed_in():
+    workbench = FakeWorkbench(allowed_origins=("https://app.example",))
+    client = make_client(workbench)
+    theirs = {"sec-fetch-site": "cross-site", "origin": "https://app.example"}
+    assert client.post("/admin/unload", headers=theirs).json() == {"name": "local"}
+    assert client.post("/admin/unload", headers=theirs | {"origin": "https://b.example"}).status_code == 403
+    client.post("/login", data={"key": workbench.add_key("me", "admin")}, headers=OWN)
+    assert client.post("/admin/unload", headers=theirs).status_code == 403
+
+
 @pytest.mark.parametrize(
     ("settings", "host", "allowed"),
     [

@@ -142,12 +142,14 @@ class AccessGuard:
     def _is_forged(self, scope: Scope, path: str, authorization: str, caller: Caller) -> bool:
         """Whether another site has a browser send this, along with a cookie or to an open loopback.
 
-        A browser sends a header `Authorization` to another site only where that allows it, which this one
-        never does; a WebSocket's subprotocols it sends anywhere: there the key has to be a valid one.
+        A browser sends a header `Authorization` to another site only where that allows it, as this one does
+        for `allowed_origins`; a WebSocket's subprotocols it sends anywhere: there the key has to be valid.
+        Allowed origins need no key where nobody does, but have no use of a sign-in on the page.
         """
         harmless = scope.get("method") in ("GET", "HEAD", "OPTIONS") and not _below(path, STREAMS)
         shown = bool(authorization) and (scope["type"] == "http" or caller.key_id is not None)
-        welcome = Headers(scope=scope).get("origin") in self._workbench.settings.allowed_origins
+        known = Headers(scope=scope).get("origin") in self._workbench.settings.allowed_origins
+        welcome = known and not self._cookie.of(scope)
         return not harmless and not shown and not welcome and from_elsewhere(scope)
 
     # Browsers.
