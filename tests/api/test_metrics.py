@@ -5,7 +5,6 @@ import time
 import httpx
 import pytest
 from fastapi import FastAPI
-from prometheus_client.openmetrics.parser import text_string_to_metric_families as parse_openmetrics
 from prometheus_client.parser import text_string_to_metric_families as parse
 
 from tests.made_up_kv import request, snapshot
@@ -88,9 +87,7 @@ async def test_requests_of_the_api_are_counted_by_route_and_status(
     assert found["workbench_api_request_seconds_count", "/v1/models/{name}"] == 3
 
 
-async def test_openmetrics_is_spoken_to_who_asks_for_it(client: httpx.AsyncClient, page: MetricsPage):
-    page.on_api_request(ApiRequest("GET", "/v1/models", "/v1/models", 200, 0.2))
-    headers = {"Accept": "application/openmetrics-text; version=1.0.0"}
-    answer = await client.get("/metrics", headers=headers)
-    assert answer.headers["content-type"].startswith("application/openmetrics-text")
-    assert "workbench_api_requests" in {family.name for family in parse_openmetrics(answer.text)}
+async def test_one_format_is_spoken_whatever_is_asked_for(client: httpx.AsyncClient):
+    """The client library's OpenMetrics would have other names for vLLM's metrics."""
+    answer = await client.get("/metrics", headers={"Accept": "application/openmetrics-text; version=1.0.0"})
+    assert answer.headers["content-type"] == "text/plain; version=0.0.4; charset=utf-8"

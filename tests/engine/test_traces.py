@@ -18,11 +18,15 @@ def headers(trace: str) -> dict[str, str]:
     return {"traceparent": f"00-{trace}-{SPAN}-01", "X-Request-Id": "mine"}
 
 
+async def unloaded(workbench) -> None:
+    await workbench.unload("counter", force=True)
+    await until(lambda: all(runner.model != "counter" for runner in workbench.pool().runners))
+
+
 async def test_a_request_is_one_trace_with_the_engines_own_span(workbench, monkeypatch):
     """The session's workbench has no endpoint; it gets one for a model that is loaded anew."""
     await ask(workbench, "counter", "Count from 1 to 3")
-    await workbench.unload("counter")
-    await until(lambda: all(runner.model != "counter" for runner in workbench.pool().runners))
+    await unloaded(workbench)
     with collecting() as collector:
         traces = open_traces(collector.url)
         try:
@@ -37,9 +41,9 @@ async def test_a_request_is_one_trace_with_the_engines_own_span(workbench, monke
                 api = await client.post("/v1/chat/completions", json=body, headers=headers(API))
         finally:
             traces.close()
-            await workbench.unload("counter", force=True)  # it would go on telling that collector
+            await unloaded(workbench)  # it would go on telling that collector
     assert chat.headers["x-request-id"] == api.headers["x-request-id"] == "mine"
-    assert api.json()["usage"]["completion_tokens"] > 20
+    assert api.json()["usage"]["completion_tokens"] > 10
     check_a_switch(of_trace(collector, CHAT))
     check_no_switch(of_trace(collector, API))
 
@@ -61,7 +65,7 @@ def check_a_switch(spans: Collector) -> None:
     assert {span.name for span in spans.spans if span.parent == switch.id} >= {"create", "weights", "attach"}
     assert switch.attributes["workbench.from_residency"] == "disk"
     tokens = request.attributes["gen_ai.usage.output_tokens"]
-    assert tokens == engine.attributes["gen_ai.usage.completion_tokens"] > 20
+    assert tokens == engine.attributes["gen_ai.usage.completion_tokens"] > 10
     assert request.attributes["workbench.request_id"].startswith("mine-")
     assert engine.attributes["gen_ai.request.id"] == request.attributes["workbench.request_id"]
     assert queue.start <= switch.start < switch.end <= engine.start <= generate.end <= http.end
@@ -76,4 +80,4 @@ def check_no_switch(spans: Collector) -> None:
     assert spans.named("llm_request").parent == spans.named("generate").id
     assert http.attributes["http.response.status_code"] == 200
     assert request.attributes["workbench.request_id"] == "mine"
-    assert request.attributes["gen_ai.usage.output_tokens"] > 20
+    assert request.attributes["gen_ai.usage.output_tokens"] > 10

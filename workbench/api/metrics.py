@@ -5,9 +5,9 @@ import time
 from collections.abc import Iterable, Iterator, Sequence
 from itertools import product
 
-from fastapi import APIRouter, HTTPException, Request, Response
+from fastapi import APIRouter, HTTPException, Response
 from prometheus_client import CollectorRegistry, Counter, Histogram, ProcessCollector
-from prometheus_client.exposition import choose_encoder
+from prometheus_client.exposition import CONTENT_TYPE_PLAIN_0_0_4, generate_latest
 from prometheus_client.metrics_core import GaugeMetricFamily, Metric
 
 import workbench
@@ -50,14 +50,14 @@ class MetricsPage:
         router = APIRouter()
 
         @router.get("/metrics", include_in_schema=False)
-        async def metrics(request: Request) -> Response:
-            encode, media_type = choose_encoder(request.headers.get("accept", ""))
+        async def metrics() -> Response:
             try:
                 families = _Families(await self._collect())
             except ShuttingDownError as error:
                 raise HTTPException(503, str(error)) from error
-            body = await asyncio.to_thread(encode, families)
-            return Response(body, media_type=media_type)
+            # Not OpenMetrics, whatever is asked for: its encoder writes vllm_… for vLLM's names.
+            body = await asyncio.to_thread(generate_latest, families)
+            return Response(body, media_type=CONTENT_TYPE_PLAIN_0_0_4)
 
         return router
 
@@ -70,7 +70,7 @@ class MetricsPage:
 
 
 class _Families:
-    """Families as the encoders of prometheus_client take them."""
+    """Families as the encoder of prometheus_client takes them."""
 
     def __init__(self, families: Iterable[Metric]) -> None:
         self._families = families

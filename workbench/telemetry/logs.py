@@ -35,6 +35,8 @@ FIELDS = {
     "profile": "its name",
     "name": "of an access key",
     "scope": "what that key may do",
+    "client": "address that a key was refused to",
+    "refused": "how often since this was last told",
     # Of a request of the API.
     "method": "HTTP method",
     "path": "of its URL",
