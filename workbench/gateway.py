@@ -103,6 +103,8 @@ class ApiRequest:
             stack.push_async_exit(self._record)
             self._spec = await self._gateway.library.servable(self._figures.model)
             self._figures.asked_at = time.perf_counter()
+            traces = self._gateway.measurements.traces
+            self._trace = stack.enter_context(traces.request(self._request_id, self._figures))
             claim = self._gateway.claim(self._spec.name, self._wish)
             self._ticket = await stack.enter_async_context(self._gateway.controller.ask(self._spec, claim))
             self._stack = stack.pop_all()
@@ -128,7 +130,8 @@ class ApiRequest:
         """
         lease = await self._ticket.lease()
         self._figures.lease = lease
-        self.watch.priority = lease.priority
+        self._trace.leased(lease)
+        self.watch.priority, self.watch.trace_headers = lease.priority, self._trace.headers
         if self._live is not None:
             self._live.leased()
         return await lease.client.front_end()

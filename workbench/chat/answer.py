@@ -2,10 +2,9 @@
 
 import asyncio
 import time
-import uuid
 from collections import Counter
 from collections.abc import AsyncGenerator, Callable, Iterator
-from contextlib import aclosing, contextmanager
+from contextlib import AsyncExitStack, aclosing, contextmanager
 from dataclasses import asdict, dataclass
 
 import structlog
@@ -19,7 +18,7 @@ from workbench.measurements import Measurements
 from workbench.pool.controller import Controller
 from workbench.pool.scheduling import Claim
 from workbench.pool.snapshot import Progress
-from workbench.requests import RequestFigures
+from workbench.requests import RequestFigures, new_request_id
 from workbench.views import AnswerStats, Token
 
 PAGE = "page"
@@ -129,22 +128,27 @@ class Answering:
         Raises:
             WorkbenchError: the model can't be had, or the answer broke off; it is stored with the answer.
         """
-        request_id = uuid.uuid4().hex
+        request_id = new_request_id()
         self._answering[conversation_id] += 1
         answer.asked_at = time.perf_counter()
         live = self._measurements.request(answer.model)
         try:
-            async with self._controller.ask(spec, self._claim(answer.model, prompt, options)) as ticket:
+            async with AsyncExitStack() as stack:
+                trace = stack.enter_context(self._measurements.traces.request(request_id, answer))
+                claim = self._claim(answer.model, prompt, options)
+                ticket = await stack.enter_async_context(self._controller.ask(spec, claim))
                 async for progress in ticket.stages():
                     yield progress
                 answer.lease = await ticket.lease()
                 live.leased()
+                trace.leased(answer.lease)
                 stream = answer.lease.client.generate(
                     prompt.messages,
                     options,
                     request_id,
                     go_on=prompt.go_on,
                     priority=answer.lease.priority,
+                    trace_headers=trace.headers,
                 )
                 async with aclosing(stream):
                     async for chunk in stream:
@@ -155,7 +159,13 @@ class Answering:
         except WorkbenchError as error:
             answer.error = str(error)
             answer.refused = isinstance(error, BadRequestError) and answer.first_at is None
-            log.info("request failed", model=answer.model, request=request_id, error=answer.error)
+            log.info(
+                "request failed",
+                model=answer.model,
+                request_id=request_id,
+                phase=answer.phase,
+                error=answer.error,
+            )
             raise
         except Exception as error:
             answer.error = (
