@@ -83,7 +83,7 @@ async def serve(settings: Settings, began: float) -> None:
             stack.push_async_callback(workbench.close)
             await workbench.start()
             first_key = await workbench.access.first_key()
-            server = PageServer(build_app(workbench), listener, settings.root_path)
+            server = PageServer(build_app(workbench), listener, settings.root_path, settings.max_body_bytes)
             serving = asyncio.create_task(server.run_until_stopped())
             announcing = asyncio.create_task(_announce(server, workbench, first_key, began))
             stopped = asyncio.create_task(stopping.wait())

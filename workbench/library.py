@@ -5,7 +5,7 @@ from collections.abc import Awaitable, Callable, Mapping
 from pathlib import Path
 
 from workbench.catalog.downloads import DownloadProgress, Downloads
-from workbench.catalog.inspection import inspect_folder
+from workbench.catalog.inspection import inspect_folder, sampling_defaults
 from workbench.catalog.store import Catalog
 from workbench.catalog.tables import Model
 from workbench.engine.spec import ModelSpec
@@ -57,6 +57,8 @@ class ModelLibrary:
         self._pool = pool
         self._on_change = on_change
         self._rows: dict[str, Model] = {}
+        self._defaults: dict[str, dict[str, float]] = {}
+        """Model → its own sampling parameters."""
         self._broken: dict[str, str] = {}
         """Model → why its files can't be served, found when it was last asked for."""
         self._refreshing = asyncio.Lock()
@@ -88,6 +90,7 @@ class ModelLibrary:
             runner = runners.get(row.name)
             residency = _residency(row, runner.state if runner else None, row.name in self._broken)
             progress = self._downloads.progress(row.name)
+            served_length = row.serve_context_length or row.context_length
             views.append(
                 ModelView(
                     name=row.name,
@@ -104,6 +107,8 @@ class ModelLibrary:
                     error=self._broken.get(row.name) or row.download_error,
                     in_flight=runner.in_flight if runner else 0,
                     pinned=row.pinned,
+                    served_length=(runner.context_length if runner else 0) or served_length,
+                    defaults=self._defaults[row.name],
                 )
             )
         return views
@@ -207,6 +212,9 @@ class ModelLibrary:
         """Read the catalog's models anew; one reader at a time, so that the last to read is the latest."""
         async with self._refreshing:
             rows = await asyncio.to_thread(self._catalog.models)
+            self._defaults = await asyncio.to_thread(
+                lambda: {row.name: sampling_defaults(Path(row.folder)) if row.folder else {} for row in rows}
+            )
             self._rows = {row.name: row for row in rows}
         self._on_change()
 

@@ -37,7 +37,7 @@ class Workbench(service.Workbench):
                 listener = bind(self.settings.host, self.settings.port)
             except UnavailableError:  # a notebook beside a running Workbench is no mistake
                 listener = bind(self.settings.host, 0)
-            self._server = PageServer(build_app(self), listener)
+            self._server = PageServer(build_app(self), listener, ws_max_bytes=self.settings.max_body_bytes)
             self._serving = asyncio.ensure_future(self._server.run_until_stopped())
         try:
             from IPython.display import IFrame

@@ -114,7 +114,7 @@ class RequestFigures:
     @property
     def outcome(self) -> str:
         """Why it ended: the engine's reason, "error", or "abort" if whoever asked has left."""
-        return self.finish_reason or ("error" if self.error else "abort")
+        return "error" if self.error else self.finish_reason or "abort"
 
     def record(self, request_id: str, conversation_id: int | None = None) -> Request:
         """The row that stays of a request that has ended."""

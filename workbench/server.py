@@ -72,9 +72,12 @@ class PageServer(uvicorn.Server):
         app: the web application.
         listener: the bound socket.
         root_path: path prefix behind a reverse proxy.
+        ws_max_bytes: of a message that a WebSocket's client sends.
     """
 
-    def __init__(self, app: ASGIApp, listener: socket.socket, root_path: str = "") -> None:
+    def __init__(
+        self, app: ASGIApp, listener: socket.socket, root_path: str = "", ws_max_bytes: int = 1 << 23
+    ) -> None:
         super().__init__(
             uvicorn.Config(
                 app,
@@ -82,6 +85,7 @@ class PageServer(uvicorn.Server):
                 access_log=False,
                 timeout_graceful_shutdown=GRACE_S,
                 root_path=root_path,
+                ws_max_size=ws_max_bytes,
                 lifespan="on",
             )
         )

@@ -42,8 +42,7 @@ class Workbench:
     """A running pool with its catalog. Use it as an async context manager.
 
     Args:
-        settings: read from the environment by default.
-        overrides: single settings that win over both.
+        settings: read from the environment by default; `overrides` are single ones that win over both.
     """
 
     def __init__(self, settings: Settings | None = None, **overrides: Any) -> None:
@@ -104,7 +103,12 @@ class Workbench:
         )
         self._answering = Answering(self._catalog, self._controller, self._measurements)
         self._gateway = Gateway(
-            self._catalog, self._library, self._controller, self._measurements, self._bring_up.import_engine
+            self._catalog,
+            self._library,
+            self._controller,
+            self._measurements,
+            self._bring_up.import_engine,
+            lambda spec: self._bring_up.generates(spec, self._devices[0].memory_bytes),
         )
         await self._gateway.start()
         self._turns = Turns(self._catalog, self._answering, self._library.servable)
@@ -311,7 +315,7 @@ class Workbench:
     def compare(
         self,
         models: Sequence[str],
-        text: str,
+        text: str | None,
         *,
         conversation_id: int | None = None,
         system: str | None = None,
@@ -320,10 +324,11 @@ class Workbench:
         """Send a message to several models, together where they fit, else one after the other.
 
         The answers are kept as versions of one; that of the first model counts until another is chosen.
+        Without a text, the last question is sent to them, and earlier answers to it stay beside theirs.
 
         Yields:
-            The number of a model in `models`, and what happens with its answer. An error is the end of that
-            one answer, and raised for all only where the message itself is refused; see `chat`.
+            The number of a model in `models`, and what happens with its answer, as in `chat`. An error ends
+            only that answer; it is raised where all refuse the message.
         """
         return self._running(self._turns).compare(
             models, text, conversation_id, system, options or SamplingOptions()
@@ -348,7 +353,7 @@ class Workbench:
     def switch_estimates(self) -> Mapping[str, float]:
         """Seconds that a switch to each model would take now, by name.
 
-        Models that serve or are on their way, that are not here, or of which nothing is known are left out.
+        Left out are models that serve or are on their way, are not here, or of which nothing is known.
         """
         return self.measurements.switch_estimates(self.models)
 

@@ -4,7 +4,7 @@ from workbench.access.access import LOCAL, NOBODY, SIGN_IN_S, Caller, KeyView
 from workbench.access.limits import Limits
 from workbench.engine.kv_cache import BlockState, KvSnapshot
 from workbench.engine.spec import SamplingOptions
-from workbench.gateway import ApiRequest, Target, Wish
+from workbench.gateway import ApiRequest, Application, Target, Wish, wrong_kind
 from workbench.kv_caches import KvCacheView
 from workbench.pool.giving_way import GivingWay
 from workbench.pool.history import Departure, TimelineRow, TimelineSpan
@@ -47,6 +47,7 @@ __all__ = [
     "AnswerStats",
     "AnswerView",
     "ApiRequest",
+    "Application",
     "Arrival",
     "BlockState",
     "Caller",
@@ -84,4 +85,5 @@ __all__ = [
     "WaiterSnapshot",
     "Wish",
     "WorkerSnapshot",
+    "wrong_kind",
 ]

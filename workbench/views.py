@@ -45,6 +45,10 @@ class ModelView:
     in_flight: int = 0
     pinned: bool = False
     """Whether it stays on its device once it is loaded."""
+    served_length: int = 0
+    """Longest sequence served, in tokens; as far as is known before it is loaded, else 0."""
+    defaults: Mapping[str, float] = field(default_factory=dict)
+    """Its own sampling parameters, by their names in `SamplingOptions`; none while it is not here."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,7 +71,6 @@ class ConversationView:
     title: str
     model: str
     updated_at: float
-    message_count: int
     system: str = ""
     options: Mapping[str, Any] = field(default_factory=dict)
     """Sampling options it was last asked with, by their names in `SamplingOptions`."""
@@ -84,21 +87,21 @@ class PresetView:
 
 @dataclass(frozen=True, slots=True)
 class AnswerStats:
-    """The figures of one answer."""
+    """The figures of one answer, by the names that they are stored under."""
 
-    prompt_tokens: int
-    completion_tokens: int
-    cached_prompt_tokens: int
-    ttft_s: float
+    prompt_tokens: int = 0
+    completion_tokens: int = 0
+    cached_prompt_tokens: int = 0
+    ttft_s: float = 0.0
     """Request to first token, waiting and switch included."""
-    switch_s: float
+    switch_s: float = 0.0
     """Wait for the model to be on the device; 0 when it was there already."""
-    switch_reason: str
+    switch_reason: str = ""
     """What the switch was: "loaded from disk, evicting adder"; "" without one."""
-    tokens_per_s: float
+    tokens_per_s: float = 0.0
     """Decoding speed, after the first token."""
-    duration_s: float
-    finish_reason: str
+    duration_s: float = 0.0
+    finish_reason: str = ""
     queue_s: float = 0.0
     """Wait for a turn at a model that was on the device."""
 
@@ -108,22 +111,18 @@ class AnswerView:
     """One version of an answer."""
 
     content: str
-    model: str
-    stats: AnswerStats
-    error: str
+    model: str = ""
+    stats: AnswerStats = AnswerStats()
+    error: str = ""
+    """Why the answer is missing or incomplete."""
 
 
-@dataclass(frozen=True, slots=True)
-class MessageView:
-    """One turn of a conversation."""
+@dataclass(frozen=True, slots=True, kw_only=True)
+class MessageView(AnswerView):
+    """One turn of a conversation; of an answer, the version that counts."""
 
     id: int
     role: Literal["system", "user", "assistant"]
-    content: str
-    model: str
-    stats: AnswerStats | None
-    error: str
-    """Why the answer is missing or incomplete."""
     versions: tuple[AnswerView, ...] = ()
     """All versions of an answer; none where there was never but one."""
     version: int = 0

@@ -92,7 +92,13 @@ async def test_200_requests_over_three_models_where_two_fit_half_of_them_given_u
     async def ask(client: httpx.AsyncClient, number: int) -> str:
         model = chance.choice(MODELS)
         stays = number % 2 == 0
-        body = chat(model, stream=number % 3 == 0, temperature=0, max_tokens=chance.choice((4, 40)))
+        body = chat(
+            model,
+            stream=number % 3 == 0,
+            temperature=0,
+            max_tokens=40 if stays else 1000,
+            ignore_eos=not stays,
+        )
         try:
             async with asyncio.timeout(None if stays else chance.uniform(0.01, 4)):
                 answer = await client.post("/v1/chat/completions", json=body)

@@ -2,6 +2,7 @@
 
 import pytest
 
+from workbench.catalog.chats import MOST_RESTORABLE
 from workbench.catalog.store import Catalog
 from workbench.catalog.tables import Conversation, Message
 from workbench.errors import BadRequestError, NotFoundError
@@ -59,11 +60,9 @@ def test_a_turn_is_stored_with_what_its_conversation_was_asked_with(catalog: Cat
 
 def test_the_latest_conversation_comes_first(catalog: Catalog) -> None:
     first, second = (catalog.chats.create_conversation(title) for title in ("first", "second"))
-    assert [summary.conversation.id for summary in catalog.chats.conversations()] == [second.id, first.id]
+    assert [chat.id for chat in catalog.chats.conversations()] == [second.id, first.id]
     catalog.chats.append_message(Message(conversation_id=first.id, role="user"))
-    summaries = catalog.chats.conversations()
-    assert [summary.conversation.id for summary in summaries] == [first.id, second.id]
-    assert [summary.message_count for summary in summaries] == [1, 0]
+    assert [chat.id for chat in catalog.chats.conversations()] == [first.id, second.id]
 
 
 def test_search_looks_at_titles_and_messages_in_any_case(catalog: Catalog) -> None:
@@ -73,7 +72,7 @@ def test_search_looks_at_titles_and_messages_in_any_case(catalog: Catalog) -> No
     catalog.chats.append_message(Message(conversation_id=told.id, role="user", content="überhaupt"))
 
     def found(search: str) -> set[int]:
-        return {summary.conversation.id for summary in catalog.chats.conversations(search)}
+        return {chat.id for chat in catalog.chats.conversations(search)}
 
     assert found("über") == {titled.id, told.id}
     assert found(" STRASSEN ") == {titled.id}
@@ -94,6 +93,27 @@ def test_conversations_are_renamed_and_deleted_with_their_messages(catalog: Cata
     with pytest.raises(NotFoundError):
         catalog.chats.edit_message(message.id, "orphan")
     assert catalog.chats.create_conversation().id > chat.id  # ids are not given out twice
+
+
+def test_what_was_deleted_last_is_restored_as_it_was(catalog: Catalog) -> None:
+    chat, (_, reply) = asked(catalog, "1+1", "3")
+    catalog.chats.add_version(reply.id, answer(chat, "2", ttft_s=0.5))
+    before = [turn.model_dump() for turn in catalog.chats.messages(chat)]
+    catalog.chats.delete_conversation(chat)
+    with pytest.raises(NotFoundError):
+        catalog.chats.append_message(answer(chat, "late"))
+    catalog.chats.restore_conversation(chat)
+    assert [turn.model_dump() for turn in catalog.chats.messages(chat)] == before
+    assert catalog.chats.conversation(chat).title == "sums"
+    with pytest.raises(NotFoundError, match="can't be brought back"):
+        catalog.chats.restore_conversation(chat)
+    many = [asked(catalog, "1+1")[0] for _ in range(MOST_RESTORABLE + 1)]
+    for each in many:
+        catalog.chats.delete_conversation(each)
+    with pytest.raises(NotFoundError):
+        catalog.chats.restore_conversation(many[0])
+    catalog.chats.restore_conversation(many[1])
+    assert [found.id for found in catalog.chats.conversations()] == [many[1], chat]
 
 
 def test_another_version_counts_and_the_earlier_ones_are_kept(catalog: Catalog) -> None:

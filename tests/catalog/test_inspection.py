@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from tests.catalog.conftest import CONFIG, model_files, safetensors
-from workbench.catalog.inspection import inspect_folder
+from workbench.catalog.inspection import inspect_folder, sampling_defaults
 from workbench.errors import BadRequestError
 
 WriteModel = Callable[..., Path]
@@ -180,3 +180,17 @@ def test_links_within_the_roots_are_followed(write_model: WriteModel, tmp_path: 
     (folder / "model.safetensors").rename(tmp_path / "models/blob")
     (folder / "model.safetensors").symlink_to(tmp_path / "models/blob")
     assert inspect_folder(folder, (tmp_path / "models",)).parameters == 32
+
+
+@pytest.mark.parametrize(
+    ("config", "defaults"),
+    [
+        (None, {}),
+        (b"{", {}),
+        (b"[1]", {}),
+        (b'{"temperature": 0.8, "top_k": null, "do_sample": true}', {"temperature": 0.8}),
+        (b'{"max_new_tokens": 64, "top_p": "high"}', {"max_tokens": 64}),
+    ],
+)
+def test_the_sampling_parameters_a_model_brings_along_are_read(write_model, config, defaults) -> None:
+    assert sampling_defaults(write_model(**{"generation_config.json": config})) == defaults

@@ -99,7 +99,6 @@ def test_turns_are_edited_branched_and_conversations_found_and_moved(
     saved = tmp_path / "branch.md"
     download.value.save_as(saved)
     page.get_by_role("button", name="Delete My branch").click()
-    page.get_by_role("dialog").get_by_role("button", name="Delete").click()
     expect(page.get_by_test_id("conversation")).to_have_count(0)
     page.locator("#import-file").set_input_files(saved)
     expect(answers(page).last).to_contain_text(sum_of_it)

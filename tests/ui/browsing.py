@@ -35,6 +35,16 @@ def pick(page: Page, name: str) -> None:
     expect(model(page)).to_contain_text(name)
 
 
+def is_phone(page: Page) -> bool:
+    return bool(page.viewport_size and page.viewport_size["width"] <= PHONE["width"])
+
+
+def drawer(page: Page, name: str) -> None:
+    """Have conversations or settings in sight: on a phone they are sheets over the chat."""
+    if is_phone(page):
+        page.get_by_role("button", name=name, exact=True).click()
+
+
 def answers(page: Page) -> Locator:
     return page.get_by_test_id("answer")
 

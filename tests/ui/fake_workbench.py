@@ -2,7 +2,7 @@
 
 A message steers the answer: "fail" breaks off after two tokens, "boom" raises what nobody expects, "slow"
 writes until it is stopped, "too long" is refused, "say:" is answered with what follows. Everything else is
-echoed.
+echoed. `fails` and `refuses` name models that do so whatever they are asked.
 """
 
 import asyncio
@@ -56,9 +56,9 @@ MB = 10**6
 
 MODELS = (
     ModelView("adder", "data/demo/adder", "disk", "LlamaForCausalLM", 860_000, 3_440_000, 256, "Apache-2.0",
-              "Adds two numbers of up to two digits"),
+              "Adds two numbers of up to two digits", served_length=256, defaults={"temperature": 0.7}),
     ModelView("storyteller", "data/demo/storyteller", "disk", "Qwen3ForCausalLM", 2_400_000, 9_600_000, 512,
-              "Apache-2.0", "Tells small stories"),
+              "Apache-2.0", "Tells small stories", served_length=512),
     ModelView("qwen3-0.6b", "Qwen/Qwen3-0.6B", "hub", "Qwen3ForCausalLM", 596_000_000, 1_190_000_000, 32768,
               "Apache-2.0", "A small multilingual chat model"),
     ModelView("smollm2-360m", "HuggingFaceTB/SmolLM2-360M-Instruct", "downloading", "LlamaForCausalLM",
@@ -90,6 +90,7 @@ class FakeWorkbench:
         self.warm_workers = 2
         self.in_flight = 0
         self.fails = ""
+        self.refuses = ""
         self.stage: Progress | None = None
         self.pool_admin = FakePoolAdmin(self)
         self.waiters: tuple[WaiterSnapshot, ...] = ()
@@ -177,7 +178,7 @@ class FakeWorkbench:
     def continue_answer(self, conversation_id: int, *, options: SamplingOptions) -> Any:
         return self._turns().continue_answer(conversation_id, options)
 
-    def compare(self, models: Sequence[str], text: str, **about: Any) -> Any:
+    def compare(self, models: Sequence[str], text: str | None, **about: Any) -> Any:
         return self._turns().compare(models, text, *_in_order(about))
 
     def _turns(self) -> Turns:
@@ -205,7 +206,7 @@ class FakeWorkbench:
     ) -> AsyncIterator[GenerationChunk]:
         """As a model: say the question again, or what the message at the top of this file says."""
         text = next(turn["content"] for turn in reversed(messages) if turn["role"] == "user")
-        if "too long" in text:
+        if "too long" in text or self.refuses == model:
             raise BadRequestError("The prompt has 700 tokens; adder takes 256 with its answer.")
         words = [f"{word} " for word in text.split(" ")]
         pieces = words if go_on else [f"{model} ", "says: ", *words]

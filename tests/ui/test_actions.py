@@ -1,5 +1,6 @@
 """What buttons and forms ask for: questions come from refusals, errors are sentences."""
 
+import asyncio
 from functools import partial
 
 import pytest
@@ -38,6 +39,19 @@ async def test_work_in_flight_becomes_a_question_and_consent_forces(act, workben
     assert "3 request" in reply["ask"]["more"]
     await act({"do": "restart", "worker": "worker-1", "confirmed": "yes"})
     assert workbench.calls[-1] == ("restart", ("worker-1", True))
+
+
+async def test_a_load_is_given_up_by_whoever_asked_for_it(act, workbench):
+    workbench.step_s = 60
+    load = asyncio.ensure_future(act({"do": "load", "model": "adder"}))
+    await asyncio.sleep(0)
+    cancel = {"do": "cancel_load", "model": "adder"}
+    assert await act(cancel) == {"show": {}}
+    assert await load == {"done": "The load of adder is cancelled."}
+    assert "Stop that message" in (await act(cancel))["error"]
+    workbench.step_s = 0
+    assert await act({"do": "load", "model": "adder"}) == {"done": "adder is serving."}
+    assert await act({"do": "load", "model": "x"}) == {"error": "There is no model named x."}
 
 
 async def test_removal_asks_first_and_offers_files_only_where_they_were_downloaded(act, workbench):

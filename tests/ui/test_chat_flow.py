@@ -1,6 +1,7 @@
 """The steps of a chat, without a browser: paced events, parameters, refusals, failures, stops, versions."""
 
 import asyncio
+import re
 from contextlib import aclosing
 
 import pytest
@@ -65,6 +66,23 @@ def test_fields_are_read_as_numbers():
     assert options == SamplingOptions(0.5, 0.9, -1, 0.0, 1.1, 64, -7)
 
 
+@pytest.mark.parametrize("parameter", PARAMETERS, ids=lambda parameter: parameter.name)
+def test_what_a_field_says_is_allowed_is_allowed_and_nothing_else(parameter):
+    def taken(value: str) -> bool:
+        texts = [value if each is parameter else None for each in PARAMETERS]
+        try:
+            return bool(sampling_options(texts))
+        except BadRequestError:
+            return False
+
+    numbers = [int(number) for number in re.findall(r"\d+", parameter.allowed)]
+    if numbers:
+        assert taken(str(numbers[0])) is not parameter.allowed.startswith("above")
+    if len(numbers) == 2:
+        low, high = numbers
+        assert [taken(str(value)) for value in (low - 1, high, high + 1)] == [False, True, False]
+
+
 @pytest.mark.parametrize(
     ("index", "text"), [(0, "hot"), (0, "-1"), (0, "nan"), (1, "0"), (2, "1.5"), (5, "0"), (6, "x")]
 )
@@ -107,11 +125,23 @@ async def test_what_is_refused_keeps_its_text_and_leaves_no_conversation(flow, w
     assert not updates[-1].get("conversation")
 
 
-async def test_a_message_at_fault_is_back_in_the_box(flow):
+async def test_a_message_that_the_model_refuses_is_back_in_the_box_and_nowhere_else(flow, workbench):
     turns, updates = await page_after(flow, ask("far too long"))
-    assert keys(turns) == ["turn-", "turn-"]
-    assert "700 tokens" in turns["turn-2"]
-    assert updates[-1]["draft"] == "far too long"
+    assert keys(turns) == ["question", "answer"]
+    assert "700 tokens" in turns["answer"]
+    assert (updates[-1]["draft"], updates[-1]["conversation"]) == ("far too long", "")
+    assert await workbench.conversations.find() == []
+    await page_after(flow, ask("hello"))
+    (conversation,) = await workbench.conversations.find()
+    both = ("adder", "storyteller")
+    for refused in (
+        ask("too long", conversation=conversation.id),
+        ask("too long", models=both, conversation=conversation.id),
+    ):
+        turns, updates = await page_after(flow, refused)
+        assert turns["answer"].count("700 tokens") == 1
+        assert updates[-1]["draft"] == "too long"
+        assert await kept(workbench) == ["Be kind.", "hello", "adder says: hello"]
 
 
 async def test_a_failure_keeps_the_partial_answer_and_the_chat_goes_on(flow):
@@ -217,6 +247,30 @@ async def test_models_are_compared_side_by_side_and_one_that_fails_stops_no_othe
     (*_, last) = await workbench.conversations.messages(1)
     assert [version.model for version in last.versions] == ["adder", "storyteller"]
     assert last.content.strip() == "adder says: once more"
+
+
+async def test_an_answer_is_given_again_by_several_models_beside_the_first(flow, workbench):
+    await page_after(flow, ask("2 + 3"))
+    both = ("adder", "storyteller")
+    turns, _ = await page_after(flow, ask(do="regenerate", models=both, conversation=1))
+    assert keys(turns) == ["turn-"]
+    assert turns["turn-2"].count('data-testid="side"') == 3
+    (*_, last) = await workbench.conversations.messages(1)
+    assert [version.model for version in last.versions] == ["adder", "adder", "storyteller"]
+    assert (last.version, last.compared) == (1, True)
+    await workbench.conversations.edit(last.id - 1, "too long")
+    turns, _ = await page_after(flow, ask(do="regenerate", models=both, conversation=1))
+    assert "700 tokens" in turns["answer"]
+    assert (await workbench.conversations.messages(1))[-1] == last, "what no model can take adds nothing"
+
+
+async def test_a_question_that_one_of_two_models_refuses_is_kept_with_why(flow, workbench):
+    workbench.refuses = "storyteller"
+    turns, _ = await page_after(flow, ask("2 + 3", models=("adder", "storyteller")))
+    assert "adder says: 2 + 3" in turns["turn-2"]
+    assert "700 tokens" in turns["turn-2"]
+    (*_, last) = await workbench.conversations.messages(1)
+    assert ["700 tokens" in version.error for version in last.versions] == [False, True]
 
 
 async def test_a_stopped_comparison_keeps_what_all_have_written(flow, workbench):

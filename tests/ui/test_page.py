@@ -1,6 +1,7 @@
 """The page in a browser, over the fake workbench: its frame, and pages without tests of their own."""
 
 import json
+import re
 import time
 
 import pytest
@@ -53,6 +54,21 @@ def test_models_are_added_downloaded_and_removed(chat: Page, server: Server, wor
     chat.get_by_role("dialog").get_by_role("button", name="Remove").click()
     expect(row(chat, "storyteller")).to_have_count(0)
     assert workbench.calls == [("remove_model", ("storyteller", True))]
+
+
+def test_models_are_filtered_by_words_anywhere_in_their_rows(chat: Page, server: Server, workbench):
+    open_page(chat, server, "/models")
+    rows = chat.get_by_test_id("model").locator("visible=true")
+    expect(rows).to_have_count(5)
+    chat.get_by_label("Filter models").fill("qwen APACHE")
+    expect(rows).to_have_count(2)
+    workbench._set("storyteller", residency="loading")
+    expect(row(chat, "storyteller")).to_contain_text("loading")
+    expect(rows).to_have_count(2)  # and a new frame brings no other back
+    chat.get_by_label("Filter models").fill("remove")
+    expect(chat.get_by_text("No model has these words.")).to_be_visible()
+    chat.get_by_label("Filter models").fill("")
+    expect(rows).to_have_count(5)
 
 
 def row(page: Page, name: str) -> Locator:
@@ -161,6 +177,8 @@ def test_a_dead_server_shows_a_banner_and_a_new_one_takes_over(page: Page):
         expect(answers(page).last.get_by_test_id("stats")).to_contain_text("first token")
         page.get_by_label("Message", exact=True).fill("a draft")
     expect(page.locator("#disconnected")).to_be_visible(timeout=3000)
+    expect(page.locator("#disconnected")).to_contain_text(re.compile(r"not answered since \d+:\d\d:\d\d"))
+    expect(page.locator("#pool-status .live")).to_have_css("opacity", "0.5")
     reborn = FakeWorkbench()
     reborn.take_over(workbench)
     with Server(reborn, port=first.port):

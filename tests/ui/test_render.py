@@ -86,16 +86,16 @@ def everywhere(text: str) -> str:
     answer = Answer(text, 0.0, text="x", token_count=2, first_token_at=0.1)
     stats = replace(STATS, switch_s=1, switch_reason=text)
     versions = (AnswerView("x", text, stats, text), AnswerView("x", text, stats, ""))
-    message = MessageView(1, "assistant", "x", text, stats, text, versions)
+    message = MessageView("x", text, stats, text, id=1, role="assistant", versions=versions)
     return "\n".join(
         [
-            chat.question(text, "turn-1", 1),
+            chat.question(text, "turn-1", replace(message, content=text)),
             chat.turn(message),
             chat.turn(replace(message, compared=True)),
             chat.growing([answer, replace(answer, text="", progress=progress)], 1, "turn-1", "x"),
             chat.failed([answer], "answer", text),
             *(html for _, html in chat.refused(text, [text], text)),
-            chat.conversation_list([ConversationView(1, text, text, 0, 1)]),
+            chat.conversation_list([ConversationView(1, text, text, 0)]),
             chat.conversation_list([], text),
             chat.preset_options([PresetView(text, text, {})]),
             latency.switches(hostile_switches(text)),
@@ -211,6 +211,14 @@ def test_models_that_are_here_come_first_and_keep_their_places_in_a_switch():
         ("qwen3-0.6b", "not downloaded"),
     ]
     assert shown[0]["facts"] == "3.4 MB · 256 context · switch takes about 90 ms"
+
+
+def test_a_model_on_its_way_tells_how_far_it_is_and_can_be_given_up():
+    loading = Progress("loading", "Loading adder", 1_000_000, 3_400_000)
+    shown = picker.models(MODELS[:2], {"adder": 0.09}, [WaiterSnapshot("adder", 1, 70.0, loading)])
+    assert (shown[0]["facts"], shown[0]["since"]) == ("Loading adder 1.0 of 3.4 MB", 70.0)
+    assert shown[0]["tools"] == (("cancel_load", "Cancel"),)
+    assert shown[1]["tools"] == (("load", "Load"),)
 
 
 def test_a_model_that_is_not_here_says_so():

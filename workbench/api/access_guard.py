@@ -108,6 +108,8 @@ class AccessGuard:
     async def _check(self, scope: Scope, path: str) -> Response | None:
         """Let a request pass (None), or answer it here."""
         settings, headers = self._workbench.settings, Headers(scope=scope)
+        if not path.isprintable():  # a route matches a path that ends in a line break, too
+            raise BadRequestError("The path has a character that no path has.")
         if not host_is_allowed(headers.get("host", ""), settings):
             raise BadRequestError(
                 f"Workbench doesn't answer to the name “{headers.get('host', '')[:100]}”. Open it by its "

@@ -1,10 +1,11 @@
 """Errors as OpenAI's clients read them: one JSON object, with the status that says what to do about it."""
 
 import math
+from collections.abc import Collection
 
 from fastapi.responses import JSONResponse
 
-from workbench.errors import TooManyRequestsError, UnavailableError, WorkbenchError
+from workbench.errors import BadRequestError, TooManyRequestsError, UnavailableError, WorkbenchError
 
 RETRY_UNAVAILABLE_S = 5.0
 """What lacks now (a worker, a model that loads) is often there after this long; nothing better is known."""
@@ -62,3 +63,11 @@ def error_headers(error: WorkbenchError) -> dict[str, str]:
     if isinstance(error, UnavailableError):
         return {"Retry-After": str(math.ceil(RETRY_UNAVAILABLE_S))}
     return {}
+
+
+def method_refusal(path: str, allowed: Collection[str]) -> JSONResponse:
+    """405: the path is there, but not for this method."""
+    response = error_response(BadRequestError(f"{path} takes {' and '.join(sorted(allowed))}."))
+    response.status_code = 405
+    response.headers["Allow"] = ", ".join(sorted(allowed))
+    return response

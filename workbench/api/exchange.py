@@ -13,6 +13,9 @@ from starlette.types import Message, Receive, Scope, Send
 from workbench.api.errors import error_body, error_response
 from workbench.errors import BadRequestError, WorkbenchError
 
+SEND_TIMEOUT_S = 30.0
+"""A client that takes less than the connection's buffer (64 KiB) in this time counts as gone: while it is
+served, its model stays."""
 EVENT_STREAM = [
     (b"content-type", b"text/event-stream; charset=utf-8"),
     (b"cache-control", b"no-store"),
@@ -65,23 +68,25 @@ class Exchange:
         return _json_object(self.body)
 
     async def left(self) -> None:
-        """Wait until the client leaves before its response is complete."""
+        """Wait until the client leaves."""
         while (await self._receive())["type"] != "http.disconnect":
             pass
-        if self.complete:
-            await asyncio.Event().wait()
 
     async def replay(self) -> Message:
-        """The body again, for the application behind; a client that leaves has that one cancelled."""
+        """The body again, for the application behind, and then the client's leaving."""
         if self._read:
-            await asyncio.Event().wait()
+            return await self._receive()
         self._read = True
         return {"type": "http.request", "body": self.body, "more_body": False}
 
     # The response.
 
     async def _send(self, message: Message) -> None:
-        await self._send_on(message)
+        try:
+            async with asyncio.timeout(SEND_TIMEOUT_S):
+                await self._send_on(message)
+        except TimeoutError:
+            raise ClientDisconnect from None
         self.complete = message["type"] == "http.response.body" and not message.get("more_body", False)
 
     async def comment(self, text: str) -> None:

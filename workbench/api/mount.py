@@ -1,6 +1,6 @@
 """Puts the API on the application."""
 
-from fastapi import FastAPI
+from fastapi import APIRouter, FastAPI
 from starlette.middleware.cors import CORSMiddleware
 from starlette.routing import Route, WebSocketRoute
 from starlette.types import ASGIApp
@@ -10,6 +10,7 @@ from workbench.api.admin import admin_router, health_router
 from workbench.api.description import mount_description
 from workbench.api.models import models_router
 from workbench.api.openai import PATHS, OpenAIGateway
+from workbench.api.routes import JsonRoute, refuse_the_rest
 from workbench.api.variants import variants_router
 from workbench.api.websocket import serve as serve_websocket
 from workbench.service import Workbench
@@ -24,11 +25,14 @@ def mount_api(app: FastAPI, workbench: Workbench) -> None:
 
     app.include_router(health_router(workbench))
     for path in PATHS:
-        app.router.routes.append(Route(path, gateway, methods=["POST"]))
+        app.router.routes.append(Route(path, gateway))  # any method: it says itself which
     app.router.routes.append(WebSocketRoute("/v1/ws", over_websocket))
     app.include_router(models_router(workbench))
     app.include_router(variants_router(workbench))
     app.include_router(admin_router(workbench))  # after all else below /admin: it refuses the rest
+    rest = APIRouter(prefix="/v1", route_class=JsonRoute)
+    refuse_the_rest(rest)
+    app.include_router(rest)
     mount_description(app, workbench)
 
 

@@ -1,29 +1,34 @@
 """The OpenAI-compatible API: vLLM's own front end of whichever model a request names.
 
 A request goes to the model it names, and has it switched to if need be. While it waits, a streaming client
-gets a comment now and then, so that no proxy gives up, and with `X-Workbench-Progress: 1` an event at each
-stage; one that does not stream waits up to the setting `api_wait`, and is then told when to come again, while
-its model goes on loading. A client that leaves has its request aborted, and a load that nobody else waits for
-is given up.
+gets a comment now and then, so that no proxy gives up, and with `X-Workbench-Progress: 1` an event at
+each stage; one that does not stream waits up to the setting `api_wait`, and is then told when to come again,
+while its model goes on loading. A client that leaves, or takes nothing for long, has its request aborted,
+and a load that nobody else waits for is given up.
 """
 
-import asyncio
-import contextlib
-import dataclasses
 import json
 from collections.abc import Mapping
+from contextlib import AsyncExitStack
 from typing import Any
 
 import structlog
 from starlette.requests import ClientDisconnect
 from starlette.types import Receive, Scope, Send
 
+from workbench.api.errors import method_refusal
 from workbench.api.exchange import Exchange
-from workbench.api.request_defaults import GENERATING, wish_of, with_defaults
+from workbench.api.patience import NotYetError, Patience
+from workbench.api.request_defaults import (
+    GENERATING,
+    check_size,
+    wish_of,
+    with_defaults,
+)
 from workbench.api.routes import while_connected
-from workbench.errors import BadRequestError, NotFoundError, UnavailableError, WorkbenchError
+from workbench.errors import BadRequestError, NotFoundError, WorkbenchError
 from workbench.service import Workbench
-from workbench.values import ApiRequest, Arrival, Progress, Target
+from workbench.values import ApiRequest, Application, Arrival, Target, wrong_kind
 
 log = structlog.get_logger("workbench.api")
 
@@ -41,13 +46,6 @@ PATHS = (
     "/detokenize",
 )
 """What is answered by the model that the body names."""
-KEEP_ALIVE_S = 1.0
-"""Before the first comment; the response is then an event stream, whatever comes."""
-COMMENTS_S = 5.0
-"""Between later comments."""
-PROGRESS_HEADER = "x-workbench-progress"
-LINGER_S = 15.0
-"""After a client was told to come again, its model goes on loading for so long without it."""
 ENGINE_HEADERS = frozenset({b"x-data-parallel-rank", b"x-vllm-priority", b"x-request-id", b"authorization"})
 """Kept from vLLM's front end: what steers its engine, and what is none of its business."""
 
@@ -61,77 +59,94 @@ class OpenAIGateway:
 
     def __init__(self, workbench: Workbench) -> None:
         self._workbench = workbench
-        self._lingering: set[asyncio.Task[None]] = set()
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         exchange = Exchange(scope, receive, send)
+        scope["state"]["route"] = exchange.path  # for the access log
+        if scope["method"] != "POST":
+            await method_refusal(exchange.path, ["POST"])(scope, receive, send)
+            return
         arrival = Arrival()
         try:
-            body = await exchange.read()
-            await while_connected(exchange.left(), self._answer(exchange, body, arrival))
+            await self._answer(exchange, await exchange.read(), arrival)
         except NotFoundError as error:
             await exchange.fail(error, param="model", code="model_not_found")
         except WorkbenchError as error:
             await exchange.fail(error)
         except ClientDisconnect:
-            log.info("client left", path=scope["path"])
+            log.info("client left", path=exchange.path)
+        except Exception as error:
+            log.exception("an API request failed", path=exchange.path)
+            why = f"Something went wrong inside Workbench: {type(error).__name__}. The log has the details."
+            await exchange.fail(WorkbenchError(why))
 
     async def _answer(self, exchange: Exchange, body: Mapping[str, Any], arrival: Arrival) -> None:
         name = body.get("model")
         if not isinstance(name, str) or not name:
             raise BadRequestError('The body names no model. Set "model" to one that GET /v1/models lists.')
-        self._check_size(body)
-        gateway, state = self._workbench.gateway, exchange.scope["state"]
-        target = gateway.resolve(name)
-        state["model"] = target.model  # for the access log
+        settings, state = self._workbench.settings, exchange.scope["state"]
+        choices = check_size(body, settings.max_messages, settings.max_choices)
+        target = self._workbench.gateway.resolve(name)
+        state["model"] = target.model
         asked = with_defaults(exchange.path, body, target)
         if asked is not body:
-            exchange.body = json.dumps(asked).encode()
-        if not gateway.serves(target.model) and await self._refused_early(exchange):
-            return
-        with self._workbench.access.admit(state["caller"]) as admission:
-            async with gateway.request(
-                target,
-                state["request_id"],
-                wish_of(state["caller"], asked),
-                arrival,
-                measured=exchange.path in GENERATING,
-            ) as request:
-                try:
-                    await self._wait(exchange, asked, target, request)
-                    front_end = await request.front_end()
-                    if not front_end.answers(exchange.path):
-                        raise BadRequestError(
-                            f"{target.model} does not answer {exchange.path}: it is another kind of model."
-                        )
-                    await front_end(self._inner_scope(exchange), exchange.replay, exchange.forward)
-                finally:
-                    state["tokens"] = request.watch.completion_tokens
-                    admission.charge(request.watch.prompt_tokens + request.watch.completion_tokens)
-                if exchange.status >= 400:
-                    request.figures.error = f"It was refused with status {exchange.status}."
-
-    def _check_size(self, body: Mapping[str, Any]) -> None:
-        settings = self._workbench.settings
-        for name, most in (("messages", settings.max_messages), ("input", settings.max_messages)):
-            if isinstance(body.get(name), list) and len(body[name]) > most:
-                raise BadRequestError(f"{name} has {len(body[name])} entries; {most} are the most allowed.")
-        choices = body.get("n") or 1
-        prompt = body.get("prompt")
-        if isinstance(prompt, list) and prompt and not isinstance(prompt[0], int) and type(choices) is int:
-            choices *= len(prompt)
-        if type(choices) is int and choices > settings.max_choices:
-            raise BadRequestError(
-                f"The request asks for {choices} answers at once; {settings.max_choices} are allowed."
+            exchange.body = json.dumps(asked, ensure_ascii=False).encode()
+        wish = wish_of(state["caller"], asked, choices)
+        async with AsyncExitStack() as stack:
+            admission = stack.enter_context(self._workbench.access.admit(state["caller"]))
+            request = self._workbench.gateway.request(
+                target, state["request_id"], wish, arrival, measured=exchange.path in GENERATING
             )
+            try:
+                front_end = await while_connected(
+                    exchange.left(), self._reach(exchange, asked, target, request, stack)
+                )
+            except NotYetError:
+                self._workbench.gateway.linger(target.model)
+                raise
+            if front_end is None:
+                return
+            try:
+                with request.watched():
+                    await front_end(self._inner_scope(exchange), exchange.replay, exchange.forward)
+            finally:
+                state["tokens"] = request.watch.completion_tokens
+                admission.charge(request.watch.prompt_tokens + request.watch.completion_tokens)
+            if exchange.status >= 400:
+                request.refused(exchange.status)
 
-    async def _refused_early(self, exchange: Exchange) -> bool:
-        """Answer a request that no model could take, before one is switched to for it."""
-        refusal = await self._workbench.gateway.refusal(self._inner_scope(exchange), exchange.body)
-        if refusal is None:
-            return False
-        await exchange.respond(*refusal)
-        return True
+    async def _reach(
+        self,
+        exchange: Exchange,
+        body: Mapping[str, Any],
+        target: Target,
+        request: ApiRequest,
+        stack: AsyncExitStack,
+    ) -> Application | None:
+        """Wait for the request's model; None if the request was refused before one was asked for.
+
+        Raises:
+            WorkbenchError: it can't be had, does not answer such requests, or takes too long.
+        """
+        gateway = self._workbench.gateway
+        streams = exchange.path in GENERATING and body.get("stream") is True
+        patience = Patience(exchange, streams, self._workbench.settings.api_wait)
+        if not gateway.serves(target.model):
+            # Before a model is switched to for a request that it could not take.
+            check = gateway.refusal(target, exchange.path, self._inner_scope(exchange), exchange.body)
+            if (refusal := await patience.wait(check)) is not None:
+                await exchange.respond(*refusal)
+                return None
+        await stack.enter_async_context(request)
+
+        async def bring() -> Application:
+            await patience.follow(request.stages())
+            return await request.front_end()
+
+        front_end = await patience.wait(bring())
+        if not front_end.answers(exchange.path):
+            raise wrong_kind(target.model, exchange.path)
+        return front_end
 
     def _inner_scope(self, exchange: Exchange) -> Scope:
         """The request as vLLM's front end is to see it."""
@@ -139,71 +154,10 @@ class OpenAIGateway:
         request_id = exchange.scope["state"]["request_id"].encode("latin-1")
         return {
             **exchange.scope,
+            # Of this version, a stream listens for the client's leaving; of later ones, it waits to fail.
+            "asgi": {"version": "3.0", "spec_version": "2.3"},
             "path": exchange.path,
             "root_path": "",
             "headers": [*headers, (b"x-request-id", request_id)],
+            "state": {},
         }
-
-    # The wait for the model.
-
-    async def _wait(
-        self, exchange: Exchange, body: Mapping[str, Any], target: Target, request: ApiRequest
-    ) -> None:
-        """Wait until the request's model is there.
-
-        Raises:
-            UnavailableError: it takes longer than a client that does not stream should wait.
-            WorkbenchError: it can't be had.
-        """
-        if body.get("stream") is True:
-            await self._keep_alive(exchange, request)
-            return
-        wait_s = self._workbench.settings.api_wait
-        stage = ""
-        try:
-            async with asyncio.timeout(wait_s), contextlib.aclosing(request.stages()) as stages:
-                async for progress in stages:
-                    stage = progress.detail
-        except TimeoutError:
-            self._linger(target.model)
-            raise UnavailableError(
-                f"{target.model} is not there after {wait_s:g} s ({stage}). It goes on loading: "
-                "come again soon, or stream, which waits for as long as it takes."
-            ) from None
-
-    async def _keep_alive(self, exchange: Exchange, request: ApiRequest) -> None:
-        """Tell a client that streams what it waits for, until its model is there."""
-        wants_events = exchange.headers.get(PROGRESS_HEADER, "0") not in ("0", "")
-        clock = asyncio.get_running_loop().time
-        due, shown = clock() + KEEP_ALIVE_S, Progress("queued", "")
-        async with contextlib.aclosing(request.stages()) as stages:
-            coming = asyncio.ensure_future(anext(stages, None))
-            try:
-                while True:
-                    done, _ = await asyncio.wait({coming}, timeout=max(0.0, due - clock()))
-                    if not done:
-                        await exchange.comment(shown.detail)
-                        due = clock() + COMMENTS_S
-                        continue
-                    stage = coming.result()
-                    if stage is None:
-                        return
-                    shown = stage
-                    if wants_events:
-                        await exchange.event("progress", dataclasses.asdict(stage))
-                    coming = asyncio.ensure_future(anext(stages, None))
-            finally:
-                coming.cancel()
-                await asyncio.gather(coming, return_exceptions=True)
-
-    def _linger(self, model: str) -> None:
-        """Have a model go on loading until whoever was sent away comes again."""
-
-        async def wait() -> None:
-            with contextlib.suppress(TimeoutError, WorkbenchError):
-                async with asyncio.timeout(LINGER_S):
-                    await self._workbench.load(model)
-
-        task = asyncio.ensure_future(wait())
-        self._lingering.add(task)
-        task.add_done_callback(self._lingering.discard)

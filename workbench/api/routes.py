@@ -12,7 +12,7 @@ from starlette.exceptions import HTTPException
 from starlette.requests import ClientDisconnect
 
 from workbench.api.admin_schemas import ErrorAnswer
-from workbench.api.errors import error_response
+from workbench.api.errors import error_response, method_refusal
 from workbench.errors import BadRequestError, NotFoundError, WorkbenchError
 
 T = TypeVar("T")
@@ -85,11 +85,9 @@ def refuse_the_rest(router: APIRouter) -> None:
         meant = next((route.path for route in known if route.path_regex.match(path)), None)
         if meant is None:
             return error_response(NotFoundError(f"There is no {path}."))
-        allowed = {method for route in known if route.path == meant for method in route.methods}
-        refusal = error_response(BadRequestError(f"{path} takes {' and '.join(sorted(allowed))}."))
-        refusal.status_code = 405
-        refusal.headers["Allow"] = ", ".join(sorted(allowed))
-        return refusal
+        return method_refusal(
+            path, {method for route in known if route.path == meant for method in route.methods}
+        )
 
 
 async def while_connected(leaving: Coroutine[Any, Any, None], work: Coroutine[Any, Any, T]) -> T:

@@ -3,7 +3,7 @@
 A client sends `{"id": …, "path": "/v1/chat/completions", "body": {…}}`, up to `MOST_AT_ONCE`
 side by side, and `{"id": …, "cancel": true}`. It is sent, each with the request's `id`:
 
-- `{"event": "progress", "data": {…}}` while the request waits for its model,
+- `{"event": "progress", "data": {…}}` while a request that streams waits for its model,
 - `{"event": "chunk", "data": {…}}` for each object of a stream,
 - `{"event": "response", "status": 200, "data": {…}}` for an answer that does not stream,
 - `{"event": "error", "status": …, "data": {…}}` in OpenAI's format,
@@ -14,7 +14,11 @@ has not taken yet waits in the engine's collector of its own request, and holds 
 """
 
 import asyncio
+import contextlib
+import itertools
 import json
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass, field
 from typing import Any
 
 import structlog
@@ -22,11 +26,14 @@ from starlette.types import ASGIApp, Message, Scope
 from starlette.websockets import WebSocket, WebSocketDisconnect
 
 from workbench.api.access_guard import SUBPROTOCOL
-from workbench.api.openai import PATHS, PROGRESS_HEADER
+from workbench.api.openai import PATHS
+from workbench.api.patience import PROGRESS_HEADER
 
 log = structlog.get_logger("workbench.api")
 
 MOST_AT_ONCE = 16
+ABORT_S = 5.0
+"""For so long requests of a closed connection may take to end in order."""
 END = "[DONE]"
 
 
@@ -43,11 +50,36 @@ async def serve(websocket: WebSocket, gateway: ASGIApp) -> None:
     await _Connection(websocket, gateway).run()
 
 
+@dataclass(frozen=True)
+class _Request:
+    """One request, as the gateway receives it."""
+
+    id: str | int
+    path: str
+    body: bytes
+    left: asyncio.Event = field(default_factory=asyncio.Event)
+    """Set when nobody waits for it any more."""
+
+    def receive(self) -> Callable[[], Awaitable[Message]]:
+        """The body, and then the client's leaving."""
+        messages = [{"type": "http.request", "body": self.body, "more_body": False}]
+
+        async def receive() -> Message:
+            if messages:
+                return messages.pop()
+            await self.left.wait()
+            return {"type": "http.disconnect"}
+
+        return receive
+
+
 class _Connection:
     def __init__(self, websocket: WebSocket, gateway: ASGIApp) -> None:
         self._websocket = websocket
         self._gateway = gateway
-        self._running: dict[Any, asyncio.Task[None]] = {}
+        self._running: dict[str | int, _Request] = {}
+        self._tasks: set[asyncio.Task[None]] = set()
+        self._numbers = itertools.count(1)
         self._sending = asyncio.Lock()
 
     async def run(self) -> None:
@@ -58,9 +90,12 @@ class _Connection:
         except (WebSocketDisconnect, KeyError):  # KeyError: a message of bytes
             pass
         finally:
-            for task in self._running.values():
+            for request in self._running.values():
+                request.left.set()
+            if self._tasks:
+                await asyncio.wait(self._tasks, timeout=ABORT_S)
+            for task in self._tasks:
                 task.cancel()
-            await asyncio.gather(*self._running.values(), return_exceptions=True)
 
     async def _take(self, text: str) -> None:
         try:
@@ -70,54 +105,47 @@ class _Connection:
         if not isinstance(message, dict) or not isinstance(message.get("id"), str | int):
             await self._refuse(None, 'Send a JSON object with an "id", a "path" and a "body".')
             return
-        number = message["id"]
+        number, path, body = message["id"], message.get("path"), message.get("body")
         if message.get("cancel"):
-            if task := self._running.get(number):
-                task.cancel()
+            if request := self._running.get(number):
+                request.left.set()
         elif number in self._running:
             await self._refuse(number, f"The id {number!r} is in use. Give each request one of its own.")
-        elif message.get("path") not in PATHS or not isinstance(message.get("body"), dict):
+        elif path not in PATHS or not isinstance(body, dict):
             await self._refuse(number, f'"path" must be one of {", ".join(PATHS)}, and "body" an object.')
         elif len(self._running) >= MOST_AT_ONCE:
             await self._refuse(number, f"{MOST_AT_ONCE} requests run on this connection already.", 429)
         else:
-            task = asyncio.ensure_future(self._answer(number, message["path"], message["body"]))
-            self._running[number] = task
-            task.add_done_callback(lambda _: self._running.pop(number, None))
+            request = _Request(number, path, json.dumps(body, ensure_ascii=False).encode(errors="replace"))
+            self._running[number] = request
+            task = asyncio.ensure_future(self._answer(request))
+            self._tasks.add(task)
+            task.add_done_callback(self._tasks.discard)
 
-    async def _answer(self, number: str | int, path: str, body: dict[str, Any]) -> None:
-        response = _Response(lambda message: self._send({"id": number, **message}))
-        text = json.dumps(body).encode()
-        asked = False
-
-        async def receive() -> Message:
-            nonlocal asked
-            if asked:
-                await asyncio.Event().wait()
-            asked = True
-            return {"type": "http.request", "body": text, "more_body": False}
-
+    async def _answer(self, request: _Request) -> None:
+        response = _Response(lambda message: self._send({"id": request.id, **message}))
         try:
-            await self._gateway(self._scope(path, number), receive, response.take)
+            await self._gateway(self._scope(request), request.receive(), response.take)
         finally:
-            if self._websocket.client_state.name == "CONNECTED":
-                await self._send({"id": number, "event": "done"})
+            del self._running[request.id]
+            with contextlib.suppress(Exception):  # the connection is closed
+                await self._send({"id": request.id, "event": "done"})
 
-    def _scope(self, path: str, number: str | int) -> Scope:
+    def _scope(self, request: _Request) -> Scope:
         scope = self._websocket.scope
-        state = dict(scope.get("state", {}))
-        state["request_id"] = f"{state.get('request_id', 'ws')}-{number}"[:128]
+        state = dict(scope["state"])
+        state["request_id"] = f"{state['request_id'][:100]}-{next(self._numbers)}"
         headers = [item for item in scope["headers"] if not item[0].startswith(b"sec-websocket-")]
         headers = [item for item in headers if item[0] not in (b"content-type", b"content-length")]
         headers += [(b"content-type", b"application/json"), (PROGRESS_HEADER.encode(), b"1")]
-        root = scope.get("root_path", "")
+        path = scope.get("root_path", "") + request.path
         return {
             **scope,
             "type": "http",
             "http_version": "1.1",
             "method": "POST",
-            "path": root + path,
-            "raw_path": (root + path).encode(),
+            "path": path,
+            "raw_path": path.encode(),
             "query_string": b"",
             "headers": headers,
             "state": state,
@@ -159,7 +187,7 @@ class _Response:
             await self._send({"event": kind, "status": self._status, "data": _parsed(self._rest.decode())})
 
     async def _event(self, text: str) -> None:
-        lines = [line.partition(": ") for line in text.splitlines()]
+        lines = [line.partition(": ") for line in text.split("\n")]
         name = next((value for field, _, value in lines if field == "event"), "chunk")
         data = "\n".join(value for field, _, value in lines if field == "data")
         if not data or data == END:  # a comment, or what ends the stream over HTTP

@@ -5,7 +5,6 @@ As those of the catalog: the methods block, may be called from any thread, and h
 
 import time
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from typing import Any
 
 from sqlalchemy import ColumnElement, delete, exists, func, or_
@@ -17,14 +16,7 @@ from workbench.errors import BadRequestError, NotFoundError
 
 MAX_TITLE = 200
 BRANCHED = " (branch)"
-
-
-@dataclass(frozen=True, slots=True)
-class ConversationSummary:
-    """A line in the list of conversations."""
-
-    conversation: Conversation
-    message_count: int
+MOST_RESTORABLE = 10
 
 
 class Chats:
@@ -32,16 +24,12 @@ class Chats:
 
     def __init__(self, database: Database) -> None:
         self._database = database
+        self._deleted: dict[int, list[dict[str, Any]]] = {}
+        """The conversations that were deleted last, as they were, each followed by its messages."""
 
-    def conversations(self, search: str = "") -> list[ConversationSummary]:
+    def conversations(self, search: str = "") -> list[Conversation]:
         """Conversations with `search` in their title or a message, in any case; the latest first."""
-        count = (
-            select(func.count(col(Message.id)))
-            .where(col(Message.conversation_id) == Conversation.id)
-            .correlate(Conversation)
-            .scalar_subquery()
-        )
-        query = select(Conversation, count)
+        query = select(Conversation)
         if search.strip():
             in_a_message = exists().where(
                 col(Message.conversation_id) == Conversation.id, _contains(Message.content, search)
@@ -49,7 +37,7 @@ class Chats:
             query = query.where(or_(_contains(Conversation.title, search), in_a_message))
         query = query.order_by(col(Conversation.updated_at).desc(), col(Conversation.id).desc())
         with self._database.reading() as session:
-            return [ConversationSummary(conversation, count) for conversation, count in session.exec(query)]
+            return list(session.exec(query))
 
     def conversation(self, conversation_id: int) -> Conversation:
         """Raises: NotFoundError."""
@@ -81,11 +69,38 @@ class Chats:
         return conversation
 
     def delete_conversation(self, conversation_id: int) -> None:
-        """Delete a conversation and its messages. Raises: NotFoundError."""
+        """Delete a conversation and its messages; the last ones can be restored. Raises: NotFoundError."""
         with self._database.writing() as session:
-            deleted = session.exec(delete(Conversation).where(col(Conversation.id) == conversation_id))
-            if not deleted.rowcount:
-                raise _no_conversation(conversation_id)
+            rows = [_conversation(session, conversation_id), *_messages(session, conversation_id)]
+            deleted = [row.model_dump() for row in rows]
+            session.exec(delete(Conversation).where(col(Conversation.id) == conversation_id))
+        self._deleted[conversation_id] = deleted
+        while len(self._deleted) > MOST_RESTORABLE:
+            del self._deleted[next(iter(self._deleted))]
+
+    def restore_conversation(self, conversation_id: int) -> None:
+        """Bring back one of those that were deleted last, since the database was opened.
+
+        Raises:
+            NotFoundError: it was deleted too long ago, or is back already.
+        """
+        with self._database.writing() as session:
+            if conversation_id not in self._deleted:
+                raise NotFoundError("The conversation can't be brought back any more.")
+            conversation, *messages = self._deleted[conversation_id]
+            session.add(Conversation(**conversation))
+            session.flush()
+            session.add_all([Message(**message) for message in messages])
+        self._deleted.pop(conversation_id, None)
+
+    def take_back(self, conversation_id: int, position: int) -> None:
+        """Delete the turns of a conversation from a position on."""
+        at_or_after = (
+            col(Message.conversation_id) == conversation_id,
+            col(Message.position) >= position,
+        )
+        with self._database.writing() as session:
+            session.exec(delete(Message).where(*at_or_after))
 
     def messages(self, conversation_id: int) -> list[Message]:
         """The turns of a conversation in order. Raises: NotFoundError."""
@@ -176,6 +191,21 @@ class Chats:
             _show(message, len(versions))
             _conversation(session, message.conversation_id).updated_at = time.time()
         return message
+
+    def add_places(self, message_id: int, answers: Sequence[Message]) -> Message:
+        """Keep places for further versions, to be compared with those there are. Raises: NotFoundError."""
+        with self._database.writing() as session:
+            message = _message(session, message_id)
+            versions = _versions(message)
+            message.versions = [*versions, *(answer.as_version() for answer in answers)]
+            message.compared = True
+            _show(message, len(versions))
+        return message
+
+    def restore_answer(self, answer: Message) -> None:
+        """Have an answer be as it was, with the versions it had."""
+        with self._database.writing() as session:
+            session.merge(answer)
 
     def set_version(self, message_id: int, number: int, answer: Message) -> Message:
         """Fill in a version whose place was kept. Raises: NotFoundError."""

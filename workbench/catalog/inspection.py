@@ -21,6 +21,15 @@ _CONTEXT_KEYS = (
     "n_ctx",
     "seq_length",
 )
+_SAMPLING_KEYS = {
+    "temperature": "temperature",
+    "top_p": "top_p",
+    "top_k": "top_k",
+    "min_p": "min_p",
+    "repetition_penalty": "repetition_penalty",
+    "max_new_tokens": "max_tokens",
+}
+"""Key of generation_config.json → name, as the engine reads them."""
 _TOKENIZERS = (("tokenizer.json",), ("tokenizer.model",), ("vocab.json", "merges.txt"), ("tekken.json",))
 _FRONT_MATTER = re.compile(r"\A---\s*\n(.*?)\n---\s*$", re.DOTALL | re.MULTILINE)
 _LICENCE = re.compile(r"^license(?:_name)?:\s*[\"']?([\w.+-]+)", re.MULTILINE)
@@ -111,6 +120,18 @@ def inspect_folder(path: Path, allowed_roots: tuple[Path, ...]) -> ModelFacts:
         custom_code="auto_map" in config,
         fingerprint=digest.hexdigest(),
     )
+
+
+def sampling_defaults(folder: Path) -> dict[str, float]:
+    """The sampling parameters that a model brings along, by their names in `SamplingOptions`."""
+    try:
+        config = json.loads((folder / "generation_config.json").read_bytes())
+    except (OSError, ValueError):
+        return {}
+    if not isinstance(config, dict):
+        return {}
+    given = {name: config.get(key) for key, name in _SAMPLING_KEYS.items()}
+    return {name: value for name, value in given.items() if isinstance(value, int | float)}
 
 
 def _inside(path: Path, roots: tuple[Path, ...]) -> bool:

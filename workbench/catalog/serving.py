@@ -60,7 +60,6 @@ ENGINE_ARGS: Mapping[str, _Allowed] = {
     "max_num_batched_tokens": _Range(1, 1 << 20),
     "max_num_seqs": _Range(1, 4096),
     "reasoning_parser": _Name(),
-    "scheduling_policy": _Choice(("fcfs", "priority")),
     "seed": _Range(0, 2**32 - 1),
     "tool_call_parser": _Name(),
 }

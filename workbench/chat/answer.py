@@ -4,8 +4,8 @@ import asyncio
 import time
 from collections import Counter
 from collections.abc import AsyncGenerator, Callable, Iterator
-from contextlib import AsyncExitStack, aclosing, contextmanager
-from dataclasses import dataclass
+from contextlib import aclosing, contextmanager
+from dataclasses import asdict, dataclass
 
 import structlog
 
@@ -13,7 +13,7 @@ from workbench.catalog.store import Catalog
 from workbench.catalog.tables import Message
 from workbench.chat.prompt import Prompt
 from workbench.engine.spec import GenerationChunk, ModelSpec, SamplingOptions
-from workbench.errors import ConflictError, NotFoundError, WorkbenchError
+from workbench.errors import BadRequestError, ConflictError, NotFoundError, WorkbenchError
 from workbench.measurements import Measurements
 from workbench.pool.controller import Controller
 from workbench.pool.scheduling import Claim
@@ -34,6 +34,8 @@ class Answer(RequestFigures):
     """An answer as it grows, and its figures."""
 
     text: str = ""
+    refused: bool = False
+    """Whether the model could not take the request: it is as if it had never been made."""
 
     def add(self, chunk: GenerationChunk) -> None:
         """Take what an engine step added."""
@@ -113,7 +115,7 @@ class Answering:
         answer: Answer,
         keep: Keep,
     ) -> AsyncGenerator[Progress | Token]:
-        """Stream the answer to `prompt` into `answer`, which is kept however the stream ends.
+        """Stream the answer to `prompt` into `answer`, which is kept however the stream ends, unless refused.
 
         Args:
             spec: the model.
@@ -130,11 +132,9 @@ class Answering:
         self._answering[conversation_id] += 1
         answer.asked_at = time.perf_counter()
         live = self._measurements.request(answer.model)
+        trace = self._measurements.traces.request(request_id, answer)
         try:
-            async with AsyncExitStack() as stack:
-                trace = stack.enter_context(self._measurements.traces.request(request_id, answer))
-                claim = self._claim(answer.model, prompt, options)
-                ticket = await stack.enter_async_context(self._controller.ask(spec, claim))
+            async with self._controller.ask(spec, self._claim(answer.model, prompt, options)) as ticket:
                 async for progress in ticket.stages():
                     yield progress
                 answer.lease = await ticket.lease()
@@ -156,6 +156,7 @@ class Answering:
                             yield Token(chunk.text, chunk.token_count)
         except WorkbenchError as error:
             answer.error = str(error)
+            answer.refused = isinstance(error, BadRequestError) and answer.first_at is None
             log.info(
                 "request failed",
                 model=answer.model,
@@ -171,6 +172,7 @@ class Answering:
             raise
         finally:
             live.end()
+            trace.ended()
             # A task of its own: a stop or a closed tab cancels this one, and the partial answer stays.
             storing = asyncio.ensure_future(self._store(answer, conversation_id, request_id, keep))
             self._storing.add(storing)
@@ -191,7 +193,8 @@ class Answering:
         request = answer.record(request_id, conversation_id)
         lost: WorkbenchError | None = None
         try:
-            await asyncio.to_thread(keep, _turn(answer, conversation_id))
+            if not answer.refused:
+                await asyncio.to_thread(keep, _turn(answer, conversation_id))
         except NotFoundError:
             log.info("answer dropped: its conversation was deleted meanwhile", model=answer.model)
         except WorkbenchError as error:
@@ -204,21 +207,11 @@ class Answering:
 
 
 def _turn(answer: Answer, conversation_id: int) -> Message:
-    stats = answer.stats
     return Message(
         conversation_id=conversation_id,
         role="assistant",
         content=answer.text,
         model=answer.model,
         error=answer.error,
-        prompt_tokens=stats.prompt_tokens,
-        completion_tokens=stats.completion_tokens,
-        cached_prompt_tokens=stats.cached_prompt_tokens,
-        ttft_s=stats.ttft_s,
-        switch_s=stats.switch_s,
-        switch_reason=stats.switch_reason,
-        tokens_per_s=stats.tokens_per_s,
-        duration_s=stats.duration_s,
-        finish_reason=stats.finish_reason,
-        queue_s=stats.queue_s,
+        **asdict(answer.stats),
     )

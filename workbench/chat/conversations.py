@@ -5,7 +5,7 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 from workbench.catalog.chats import Chats
-from workbench.catalog.tables import Conversation, Message
+from workbench.catalog.tables import Conversation, Figures, Message
 from workbench.chat import transfer
 from workbench.views import AnswerStats, AnswerView, ConversationView, MessageView, PresetView
 
@@ -22,14 +22,11 @@ class Conversations:
 
     async def find(self, search: str = "") -> list[ConversationView]:
         """Conversations with `search` in title or text, the latest first."""
-        return [
-            _view(found.conversation, found.message_count)
-            for found in await asyncio.to_thread(self._chats.conversations, search)
-        ]
+        return [_view(row) for row in await asyncio.to_thread(self._chats.conversations, search)]
 
     async def get(self, conversation_id: int) -> ConversationView:
-        """One conversation, whose turns are not counted."""
-        return _view(await asyncio.to_thread(self._chats.conversation, conversation_id), 0)
+        """One conversation."""
+        return _view(await asyncio.to_thread(self._chats.conversation, conversation_id))
 
     async def create(self, model: str = "", system: str = "") -> int:
         """Make an empty conversation and return its id."""
@@ -40,7 +37,7 @@ class Conversations:
         """The turns of a conversation, oldest first, after its system prompt if it has one."""
         conversation = await asyncio.to_thread(self._chats.conversation, conversation_id)
         rows = await asyncio.to_thread(self._chats.messages, conversation_id)
-        system = MessageView(0, "system", conversation.system, "", None, "")
+        system = MessageView(id=0, role="system", content=conversation.system)
         return [system] * bool(conversation.system) + [_turn(row) for row in rows]
 
     async def rename(self, conversation_id: int, title: str) -> None:
@@ -48,8 +45,16 @@ class Conversations:
         await asyncio.to_thread(self._chats.rename_conversation, conversation_id, title)
 
     async def delete(self, conversation_id: int) -> None:
-        """Delete a conversation and its turns."""
+        """Delete a conversation and its turns; `restore` brings the last ones back."""
         await asyncio.to_thread(self._chats.delete_conversation, conversation_id)
+
+    async def restore(self, conversation_id: int) -> None:
+        """Bring a deleted conversation back, as it was.
+
+        Raises:
+            NotFoundError: several others were deleted since, or Workbench was started anew.
+        """
+        await asyncio.to_thread(self._chats.restore_conversation, conversation_id)
 
     async def edit(self, message_id: int, content: str) -> None:
         """Change what a turn says, the user's or the model's; later turns stay as they are.
@@ -110,31 +115,28 @@ class Conversations:
         await asyncio.to_thread(self._chats.delete_preset, name)
 
 
-def _view(row: Conversation, message_count: int) -> ConversationView:
+def _view(row: Conversation) -> ConversationView:
     return ConversationView(
         id=row.id,
         title=row.title or "New chat",
         model=row.model,
         updated_at=row.updated_at,
-        message_count=message_count,
         system=row.system,
         options=row.options,
     )
 
 
 def _turn(row: Message) -> MessageView:
-    if row.role != "assistant":
-        return MessageView(row.id, row.role, row.content, row.model, None, row.error)
     versions = [Message(role="assistant", **version) for version in row.versions]
     if versions:
         versions[row.version] = row
     return MessageView(
-        row.id,
-        row.role,
-        row.content,
-        row.model,
-        _stats(row),
-        row.error,
+        id=row.id,
+        role=row.role,
+        content=row.content,
+        model=row.model,
+        stats=_stats(row),
+        error=row.error,
         versions=tuple(AnswerView(each.content, each.model, _stats(each), each.error) for each in versions),
         version=row.version,
         compared=row.compared,
@@ -142,15 +144,5 @@ def _turn(row: Message) -> MessageView:
 
 
 def _stats(row: Message) -> AnswerStats:
-    return AnswerStats(
-        prompt_tokens=row.prompt_tokens or 0,
-        completion_tokens=row.completion_tokens or 0,
-        cached_prompt_tokens=row.cached_prompt_tokens or 0,
-        ttft_s=row.ttft_s or 0.0,
-        switch_s=row.switch_s or 0.0,
-        switch_reason=row.switch_reason or "",
-        tokens_per_s=row.tokens_per_s or 0.0,
-        duration_s=row.duration_s or 0.0,
-        finish_reason=row.finish_reason or "",
-        queue_s=row.queue_s or 0.0,
-    )
+    figures = ((name, getattr(row, name)) for name in Figures.model_fields)
+    return AnswerStats(**{name: value for name, value in figures if value is not None})

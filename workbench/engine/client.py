@@ -43,6 +43,7 @@ class EngineClient:
         """Sampling parameters of the model's generation config, which is read here once."""
         self._failure: WorkbenchError | None = None
         """Why no request can be answered any more."""
+        self._failed = asyncio.Event()
 
     @classmethod
     def attach(
@@ -153,9 +154,16 @@ class EngineClient:
         """
         if self._failure is not None:
             raise self._failure
-        if self._front_end is None:
-            self._front_end = asyncio.ensure_future(FrontEnd.over(self._llm, self._spec, self._parsers))
-        return await asyncio.shield(self._front_end)
+        if self._front_end is None or (self._front_end.done() and self._front_end.exception()):
+            building = FrontEnd.over(self._llm, self._spec, self._parsers, lambda: self._failure)
+            self._front_end = asyncio.ensure_future(building)
+        # A core that ends while it is asked what it can do never answers.
+        failing = asyncio.ensure_future(self._failed.wait())
+        await asyncio.wait({self._front_end, failing}, return_when=asyncio.FIRST_COMPLETED)
+        failing.cancel()
+        if self._failure is not None:
+            raise self._failure
+        return self._front_end.result()
 
     async def _render(self, messages: Sequence[dict[str, str]], go_on: bool) -> Any:
         """Apply the chat template and tokenize; returns vLLM's engine input."""
@@ -244,6 +252,7 @@ class EngineClient:
     def fail(self, error: WorkbenchError) -> None:
         """Fail every request in flight with `error`, at once: the core is gone and will not say so."""
         self._failure = error
+        self._failed.set()
         self._llm.engine_core.resources.engine_dead = True
         self._llm.output_processor.propagate_error(error)
 

@@ -20,6 +20,8 @@ SCHEDULING = {"scheduling_policy": "priority"}
 Who waits pushes nobody out. Where the KV cache is full, the last in that order is preempted, as is the last
 to come under vLLM's policy "fcfs".
 """
+NO_DOMAINS = ("none.invalid",)
+"""Where images and such may be fetched from for a request: nowhere. They come inside it, as `data:` URLs."""
 CPU_WORKER = "workbench.engine.cpu_worker.WarmCPUWorker"
 SLEEPING_WORKER = "workbench.engine.sleep.SleepingWorker"
 SLEEPING_CPU_WORKER = "workbench.engine.cpu_sleep.SleepingCPUWorker"
@@ -60,6 +62,7 @@ def pickled_config(spec: ModelSpec, device_memory_bytes: int) -> bytes:
             distributed_executor_backend=WarmExecutor,
             **_platform_arguments(spec),
             reasoning_parser=parsers_of(spec).reasoning,
+            allowed_media_domains=list(NO_DOMAINS),
             **SCHEDULING | further,
         )
         return pickle.dumps(args.create_engine_config())
@@ -117,3 +120,8 @@ def supported_architectures() -> frozenset[str]:
     from vllm import ModelRegistry
 
     return frozenset(ModelRegistry.get_supported_archs())
+
+
+def generates(config: bytes) -> bool:
+    """Whether the model of an engine configuration generates text; else it embeds, classifies or scores."""
+    return bool(pickle.loads(config).model_config.runner_type == "generate")

@@ -13,7 +13,7 @@ import functools
 import hashlib
 import time
 from argparse import Namespace
-from collections.abc import AsyncGenerator
+from collections.abc import AsyncGenerator, Callable, Iterator
 from http import HTTPStatus
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -41,6 +41,7 @@ from vllm.v1.engine.exceptions import EngineDeadError, EngineGenerateError
 from workbench.engine.parsers import Parsers
 from workbench.engine.spec import ModelSpec
 from workbench.engine.watch import WATCH, Watch
+from workbench.errors import WorkbenchError
 
 if TYPE_CHECKING:
     from vllm.v1.engine.async_llm import AsyncLLM
@@ -50,6 +51,12 @@ DOCS = Path(vllm.__file__).parent / "entrypoints" / "serve" / "instrumentator" /
 """Files of Swagger UI, which vLLM brings along."""
 
 
+BEAM = "-beam-"
+"""In the id of an engine request for one step of one beam, whose prompt is mostly the answer so far."""
+POOLING_PATHS = frozenset(
+    {"/v1/embeddings", "/v1/score", "/v1/rerank", "/score", "/rerank", "/pooling", "/classify"}
+)
+BOTH_KINDS = frozenset({"/tokenize", "/detokenize"})
 REFUSALS = (400, 413, 415, 422)
 """What vLLM answers to a body that it can't read."""
 
@@ -74,13 +81,20 @@ class FrontEnd:
         return path in self._paths
 
     @classmethod
-    async def over(cls, llm: "AsyncLLM", spec: ModelSpec, parsers: Parsers) -> "FrontEnd":
+    async def over(
+        cls,
+        llm: "AsyncLLM",
+        spec: ModelSpec,
+        parsers: Parsers,
+        failure: Callable[[], WorkbenchError | None],
+    ) -> "FrontEnd":
         """Build it. Takes some 15 ms of the event loop.
 
         Args:
             llm: attached to a running core.
             spec: the model; requests and answers bear its name.
             parsers: what finds tool calls and reasoning in the model's text.
+            failure: why the engine is gone, once it is.
         """
         tasks, model = await llm.get_supported_tasks(), spec.name
         args = _arguments(spec.path, model, parsers)
@@ -89,7 +103,7 @@ class FrontEnd:
         args.fingerprint_mode, args.fingerprint_value = "custom", f"vllm-{vllm.__version__}-{digest}"
         args.structured_outputs_config = llm.vllm_config.structured_outputs_config
         state = State()
-        await init_app_state(_Watched(llm, model), state, args, tasks)
+        await init_app_state(_Watched(llm, model, failure), state, args, tasks)
         routes = _pooling_routes(tasks, llm.model_config) if _pools(tasks) else _routes()
         return cls(_twin(routes, state))
 
@@ -100,9 +114,10 @@ class FrontEnd:
 class _Watched:
     """An engine client that notes what is asked of it with the HTTP request it is asked for."""
 
-    def __init__(self, llm: "AsyncLLM", model: str) -> None:
+    def __init__(self, llm: "AsyncLLM", model: str, failure: Callable[[], WorkbenchError | None]) -> None:
         self._llm = llm
         self._model = model
+        self._failure = failure
 
     def __getattr__(self, name: str) -> Any:
         return getattr(self._llm, name)
@@ -112,9 +127,12 @@ class _Watched:
         return self._lost()
 
     def _lost(self) -> LostEngineError:
+        known = self._failure()
         return LostEngineError(
-            f"The engine that ran {self._model} has ended. Send the request again; "
-            "the log of its worker says more."
+            str(known)
+            if known
+            else f"The engine that ran {self._model} failed. Send the request again; the log of its worker "
+            "says more."
         )
 
     async def generate(
@@ -122,42 +140,52 @@ class _Watched:
     ) -> AsyncGenerator[RequestOutput]:
         """As AsyncLLM's, in the order and within the context of the request it belongs to."""
         watch = WATCH.get() or Watch()
-        _fit(prompt, sampling_params, watch.context_length)
-        further |= {"priority": watch.priority}
-        if watch.trace_headers is not None:
-            further["trace_headers"] = watch.trace_headers
-        began = time.perf_counter()
-        outputs = self._llm.generate(prompt, sampling_params, request_id, **further)
-        try:
-            async for output in outputs:
-                _note(watch, output, began)
-                yield output
-        except (EngineDeadError, EngineGenerateError) as error:
-            lost = self._lost()
-            watch.error = str(lost)
-            raise lost from error
-        finally:
-            await outputs.aclose()
+        with self._noting_errors(watch):
+            _fit(prompt, sampling_params, watch.context_length)
+            further |= {"priority": watch.priority}
+            if watch.trace_headers is not None:
+                further["trace_headers"] = watch.trace_headers
+            began = time.perf_counter()
+            outputs = self._llm.generate(_salted(prompt, watch), sampling_params, request_id, **further)
+            async with contextlib.aclosing(outputs):
+                async for output in outputs:
+                    _note(watch, output, began)
+                    yield output
 
     async def encode(
         self, prompt: Any, pooling_params: Any, request_id: str, **further: Any
     ) -> AsyncGenerator[PoolingRequestOutput]:
         """As AsyncLLM's, noted."""
         watch = WATCH.get() or Watch()
-        further |= {"priority": watch.priority}
-        outputs = self._llm.encode(prompt, pooling_params, request_id, **further)
+        with self._noting_errors(watch):
+            further |= {"priority": watch.priority}
+            outputs = self._llm.encode(_salted(prompt, watch), pooling_params, request_id, **further)
+            async with contextlib.aclosing(outputs):
+                async for output in outputs:
+                    watch.prompt_tokens += len(output.prompt_token_ids)
+                    watch.finish_reason = "stop"
+                    watch.on_growth(watch)
+                    yield output
+
+    @contextlib.contextmanager
+    def _noting_errors(self, watch: Watch) -> Iterator[None]:
+        """Keep why the engine could not answer; vLLM tells the client, at times inside a stream."""
         try:
-            async for output in outputs:
-                watch.prompt_tokens += len(output.prompt_token_ids)
-                watch.finish_reason = "stop"
-                watch.on_growth(watch)
-                yield output
+            yield
         except (EngineDeadError, EngineGenerateError) as error:
             lost = self._lost()
             watch.error = str(lost)
             raise lost from error
-        finally:
-            await outputs.aclose()
+        except Exception as error:
+            watch.error = str(error)
+            raise
+
+
+def _salted(prompt: Any, watch: Watch) -> Any:
+    """The prompt with the salt of whoever asks, on top of one that the request brings."""
+    if not watch.cache_salt or not isinstance(prompt, dict):
+        return prompt
+    return {**prompt, "cache_salt": f"{watch.cache_salt}/{prompt.get('cache_salt', '')}"}
 
 
 def _fit(prompt: Any, params: Any, context_length: int | None) -> None:
@@ -182,7 +210,7 @@ def _fit(prompt: Any, params: Any, context_length: int | None) -> None:
 
 
 def _note(watch: Watch, output: RequestOutput, began: float) -> None:
-    if output.request_id not in watch.engine_requests:
+    if output.request_id not in watch.engine_requests and BEAM not in output.request_id:
         watch.engine_requests.add(output.request_id)
         watch.prompt_tokens += len(output.prompt_token_ids or ())
         watch.cached_prompt_tokens += output.num_cached_tokens or 0
@@ -194,6 +222,11 @@ def _note(watch: Watch, output: RequestOutput, began: float) -> None:
         latency_s = getattr(output.metrics, "first_token_latency", 0.0)
         watch.first_at = began + latency_s if latency_s else None
     watch.on_growth(watch)
+
+
+def is_for(path: str, *, generates: bool) -> bool:
+    """Whether a route is for models that generate text, or for those that do not."""
+    return path in BOTH_KINDS or (path in POOLING_PATHS) != generates
 
 
 async def refusal(scope: Scope, body: bytes) -> tuple[int, bytes] | None:
@@ -226,31 +259,38 @@ async def refusal(scope: Scope, body: bytes) -> tuple[int, bytes] | None:
 
 def describe() -> dict[str, Any]:
     """The OpenAPI description of the routes of every kind of model."""
-    app = FastAPI(title="vLLM", docs_url=None, redoc_url=None)
-    app.state.args = _arguments("", "", Parsers())
+    return _all_routes().openapi()
+
+
+@functools.cache
+def _all_routes() -> FastAPI:
+    """The routes of models of every kind."""
+    app = _routes_of()
     register_generate_api_routers(app)
-    attach_tokenize_router(app)
     for routes in (embed, classify, pooling, scoring):
         app.include_router(routes.router)
-    return app.openapi()
+    return app
 
 
 @functools.cache
 def _routes() -> FastAPI:
     """The routes of models that generate."""
-    app = FastAPI(title="vLLM", docs_url=None, redoc_url=None)
-    app.state.args = _arguments("", "", Parsers())
+    app = _routes_of()
     register_generate_api_routers(app)
-    attach_tokenize_router(app)
-    init_exception_handler(app)
     return app
 
 
 def _pooling_routes(tasks: Tasks, model_config: Any) -> FastAPI:
     """The routes of a model that embeds, classifies or scores."""
+    app = _routes_of()
+    register_pooling_api_routers(app, tasks, model_config)
+    return app
+
+
+def _routes_of() -> FastAPI:
+    """What all models answer."""
     app = FastAPI(title="vLLM", docs_url=None, redoc_url=None)
     app.state.args = _arguments("", "", Parsers())
-    register_pooling_api_routers(app, tasks, model_config)
     attach_tokenize_router(app)
     init_exception_handler(app)
     return app
@@ -270,19 +310,9 @@ def _twin(app: FastAPI, state: State) -> FastAPI:
 
 @functools.cache
 def _unserved() -> FastAPI:
-    state = State(
-        {
-            "args": _arguments("", "", Parsers()),
-            "openai_serving_chat": None,
-            "openai_serving_chat_batch": None,
-            "openai_serving_completion": None,
-            "openai_serving_responses": None,
-            "anthropic_serving_messages": None,
-            "serving_tokenization": None,
-            "serving_generative_scoring": None,
-        }
-    )
-    return _twin(_routes(), state)
+    """Routes without a model behind them: what they ask of one fails."""
+    state = State({"args": _arguments("", "", Parsers())})
+    return _twin(_all_routes(), state)
 
 
 @functools.cache

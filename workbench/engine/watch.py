@@ -9,6 +9,10 @@ from contextvars import ContextVar
 from dataclasses import dataclass, field
 
 
+def _ignore(_watch: "Watch") -> None:
+    """Nobody is interested."""
+
+
 @dataclass
 class Watch:
     """One HTTP request. Belongs to the task that serves it."""
@@ -17,8 +21,10 @@ class Watch:
     """Order in the engine's queue; lower goes first."""
     context_length: int | None = None
     """Tokens that prompt and answer may have together; None for all that the model holds."""
+    cache_salt: str = ""
+    """Prefixes in the KV cache are shared with requests of the same salt alone."""
     trace_headers: Mapping[str, str] | None = None
-    on_growth: Callable[["Watch"], None] = lambda watch: None
+    on_growth: Callable[["Watch"], None] = _ignore
     """Called after each engine step that added something."""
 
     prompt_tokens: int = 0
@@ -30,6 +36,10 @@ class Watch:
     error: str = ""
     """Why the engine could not answer, as a sentence."""
     engine_requests: set[str] = field(default_factory=set)
+
+    def ended(self) -> None:
+        """Tell nobody any more: threads that worked for it keep its context, which must keep no model."""
+        self.on_growth = _ignore
 
 
 WATCH: ContextVar[Watch | None] = ContextVar("watch", default=None)

@@ -84,6 +84,15 @@ class BringUp:
         config = await self.prepare(spec, device_memory_bytes)
         return await _in_thread(self._threads, _files_of_load, prepared, config)
 
+    async def generates(self, spec: ModelSpec, device_memory_bytes: int) -> bool:
+        """Whether a model generates text; else it embeds, classifies or scores.
+
+        Raises:
+            WorkbenchError: the model can't be configured.
+        """
+        config = await self.prepare(spec, device_memory_bytes)
+        return await _in_thread(self._threads, _generates, config)
+
     async def supported_architectures(self) -> frozenset[str]:
         """Architecture names that the installed vLLM can run."""
         await self.import_engine()
@@ -184,6 +193,12 @@ def _configure(spec: ModelSpec, device_memory_bytes: int) -> bytes:
     from workbench.engine.config import pickled_config
 
     return pickled_config(spec, device_memory_bytes)
+
+
+def _generates(config: bytes) -> bool:
+    from workbench.engine.config import generates
+
+    return generates(config)
 
 
 def _files_of_load(prepared: PreparedStore, config: bytes) -> list[Path]:

@@ -8,6 +8,7 @@ the state refuses, and its refusal becomes the question. What changes the pool, 
 caller with the scope `admin`; the page hides it from others, and here it is refused.
 """
 
+import asyncio
 from collections.abc import Awaitable, Callable, Mapping
 from pathlib import PurePath
 from typing import Any
@@ -29,6 +30,7 @@ Act = Callable[..., Awaitable[Reply]]
 ADMIN_ACTIONS = frozenset(
     {
         "load",
+        "cancel_load",
         "unload",
         "pin",
         "drain",
@@ -75,10 +77,13 @@ class Actions:
 
     def __init__(self, workbench: Workbench, more: Mapping[str, Action]) -> None:
         self._workbench = workbench
+        self._loads: dict[str, set[asyncio.Future[None]]] = {}
+        """Loads that somebody has asked for by hand, by model."""
         self._known: dict[str, Action] = dict(more) | {
             action.__name__: action
             for action in (
                 self.load,
+                self.cancel_load,
                 self.unload,
                 self.pin,
                 self.drain,
@@ -102,8 +107,28 @@ class Actions:
         return await self._known[request["do"]]({key: str(value) for key, value in request.items()})
 
     async def load(self, request: Request) -> Reply:
-        await self._workbench.load(request["model"])
-        return done(f"{request['model']} is serving.")
+        """Wait until it serves, or until `cancel_load`."""
+        model = request["model"]
+        load = asyncio.ensure_future(self._workbench.load(model))
+        loads = self._loads.setdefault(model, set())
+        loads.add(load)
+        try:
+            await asyncio.wait({load})
+        finally:
+            load.cancel()  # whoever asked has left
+            loads.discard(load)
+        if load.cancelled():
+            return done(f"The load of {model} is cancelled.")
+        load.result()
+        return done(f"{model} is serving.")
+
+    async def cancel_load(self, request: Request) -> Reply:
+        model = request["model"]
+        if not self._loads.get(model):
+            raise ConflictError(f"{model} is on its way for a message. Stop that message instead.")
+        for load in self._loads[model]:
+            load.cancel()
+        return {"show": {}}
 
     async def unload(self, request: Request) -> Reply:
         try:

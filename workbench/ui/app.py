@@ -32,12 +32,20 @@ STYLES = (
 )
 SCRIPTS = (
     "workbench.js",
+    "actions.js",
     "chat.js",
+    "chat_answers.js",
+    "chat_turns.js",
+    "chat_models.js",
+    "chat_side.js",
     "kv.js",
     "kv_map.js",
     "kv_tables.js",
     "kv_steps.js",
     "latency.js",
+    "latency_charts.js",
+    "latency_life.js",
+    "models.js",
     "pool.js",
 )
 """The first one makes `window.workbench`; those of single pages come after it."""

@@ -31,6 +31,7 @@ class ChatActions:
                 self.list_conversations,
                 self.rename,
                 self.delete,
+                self.restore,
                 self.edit,
                 self.choose,
                 self.branch,
@@ -61,11 +62,15 @@ class ChatActions:
         return done("The conversation is renamed.")
 
     async def delete(self, request: Request) -> Reply:
-        if "confirmed" not in request:
-            title = (await self._conversations.get(int(request["conversation"]))).title
-            return ask(f"Delete “{title}”? It can't be brought back.", "Delete")
-        await self._conversations.delete(int(request["conversation"]))
-        return done("The conversation is deleted.")
+        """Without a question, for it can be undone."""
+        conversation = int(request["conversation"])
+        title = (await self._conversations.get(conversation)).title
+        await self._conversations.delete(conversation)
+        return {"deleted": f"“{title}” is deleted."}
+
+    async def restore(self, request: Request) -> Reply:
+        await self._conversations.restore(int(request["conversation"]))
+        return done("The conversation is back.")
 
     async def edit(self, request: Request) -> Reply:
         await self._conversations.edit(int(request["message"]), request["text"])

@@ -117,8 +117,7 @@ class ChatFlow:
         """Have something answered; `charge` is told in the end how many tokens that took.
 
         1. What is refused shows why in place of the answer, and its text is back in the box.
-        2. What fails later keeps what was written and shows why below it; its text is back in the box if the
-           text was at fault.
+        2. What fails later keeps what was written and shows why below it.
         3. What is stopped keeps what was written.
         4. In the end the page shows what the database keeps.
         """
@@ -178,11 +177,14 @@ class ChatFlow:
         key, stays = (
             (render.key(last), len(known) - 1) if last.role == "assistant" else ("answer", len(known))
         )
+        if ask.do == "regenerate" and len(ask.models) > 1:
+            about = {"conversation_id": conversation, "system": ask.system, "options": options}
+            return Running(answers, key, stays), self.workbench.compare(ask.models, None, **about)
         if ask.do == "regenerate":
             source = self.workbench.regenerate(
                 conversation, model=ask.models[0], system=ask.system, options=options
             )
-            return Running(answers[:1], key, stays), _numbered(source)
+            return Running(answers, key, stays), _numbered(source)
         running = Running([Answer(last.model, self.clock())], key, stays, begun=last.content)
         return running, _numbered(self.workbench.continue_answer(conversation, options=options))
 
@@ -217,8 +219,7 @@ class ChatFlow:
             kept.append(("answer", render.failed(running.answers, "answer", note, running.begun)))
         else:
             gone.append("answer")
-        draft = {"draft": running.question} if isinstance(failure, BadRequestError) else {}
-        return {"turns": kept, "gone": gone, "list": await self.listed(), **draft}
+        return {"turns": kept, "gone": gone, "list": await self.listed()}
 
 
 def _rendered(turns: Sequence[MessageView]) -> list[tuple[str, str]]:

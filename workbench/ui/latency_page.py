@@ -25,4 +25,4 @@ def build(act: Act) -> None:
 
 def _drawn(html: str, elem_id: str) -> None:
     """HTML that the page's script fills."""
-    gr.HTML(html, elem_id=elem_id, js_on_load="latencyPage.mount(element)", apply_default_css=False)
+    gr.HTML(html, elem_id=elem_id, js_on_load="workbench.latency.mount(element)", apply_default_css=False)

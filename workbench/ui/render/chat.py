@@ -29,7 +29,7 @@ QUEUE_WORTH_TELLING_S = 0.05
 def turn(message: MessageView) -> str:
     """One turn of the thread, with what can be done with it."""
     if message.role == "user":
-        return question(message.content, key(message), message.id)
+        return question(message.content, key(message), message)
     if message.compared:
         return _compared(message)
     body = markdown.answer(message.content) + _outcome(message.content, message.stats, message.error)
@@ -41,9 +41,7 @@ def turn(message: MessageView) -> str:
         _tool("continue", "Continue", GO_ON, last_only=True) if message.content else "",
         _tool("branch", "Branch from here", BRANCH),
     ]
-    return _article(
-        key(message), "answer", _speaker(message.model) + body, tools, message.id, message.content
-    )
+    return _article(key(message), "answer", _speaker(message.model) + body, tools, message)
 
 
 def key(message: MessageView) -> str:
@@ -51,15 +49,15 @@ def key(message: MessageView) -> str:
     return f"turn-{message.id}"
 
 
-def question(text: str, turn_key: str, message_id: int | None = None) -> str:
-    """What the person wrote, to the letter: no Markdown, no markup."""
+def question(text: str, turn_key: str, message: MessageView | None = None) -> str:
+    """What the person wrote, to the letter: no Markdown, no markup; `message` if it is kept already."""
     said = f'<div class="said">{escape(text)}</div>'
     tools = [
         _tool("copy", "Copy", COPY),
         _tool("edit", "Edit", EDIT),
         _tool("branch", "Branch from here", BRANCH),
     ]
-    return _article(turn_key, "question", said, tools if message_id else [], message_id, text)
+    return _article(turn_key, "question", said, tools if message else [], message)
 
 
 def growing(answers: Sequence[Answer], now: float, turn_key: str, begun: str = "") -> str:
@@ -106,8 +104,12 @@ def _compared(message: MessageView) -> str:
             choice = _tool("choose", "Go on with this", "", version=number)
         body = markdown.answer(answer.content) + _outcome(answer.content, answer.stats, answer.error)
         columns.append(f'{_speaker(answer.model)}{body}<div class="choice">{choice}</div>')
-    tools = [_tool("copy", "Copy", COPY), _tool("branch", "Branch from here", BRANCH)]
-    return _article(key(message), "answer", _sides(columns), tools, message.id, message.content)
+    tools = [
+        _tool("copy", "Copy", COPY),
+        _tool("regenerate", "Answer again", AGAIN, last_only=True),
+        _tool("branch", "Branch from here", BRANCH),
+    ]
+    return _article(key(message), "answer", _sides(columns), tools, message)
 
 
 def _sides(bodies: Iterable[str]) -> str:
@@ -116,9 +118,13 @@ def _sides(bodies: Iterable[str]) -> str:
 
 
 def _article(
-    turn_key: str, kind: str, body: str, tools: Sequence[str], message_id: int | None = None, text: str = ""
+    turn_key: str, kind: str, body: str, tools: Sequence[str], message: MessageView | None = None
 ) -> str:
-    data = f' data-message="{message_id}" data-text="{escape(text)}"' if message_id else ""
+    data = ""
+    if message:
+        data = f' data-message="{message.id}" data-text="{escape(message.content)}"'
+        if tokens := message.stats.prompt_tokens + message.stats.completion_tokens:
+            data += f' data-tokens="{tokens}"'
     shown = f'<div class="tools">{"".join(tools)}</div>' if tools else ""
     return (
         f'<article class="turn {kind}" data-testid="{kind}" data-turn="{turn_key}" tabindex="-1"{data}>'
@@ -146,10 +152,10 @@ def _speaker(model: str) -> str:
     return f'<header class="speaker">{escape(model)}</header>'
 
 
-def _outcome(content: str, stats: AnswerStats | None, error: str) -> str:
+def _outcome(content: str, stats: AnswerStats, error: str) -> str:
     """What is below an answer: what went wrong, its figures."""
     parts = [error_note(error, news=False)] if error else []
-    if stats and stats.completion_tokens:
+    if stats.completion_tokens:
         parts.append(stats_line(stats, failed=bool(error)))
     elif not content and not error:
         parts.append('<div class="stats" data-testid="stats">Stopped before the answer began.</div>')
@@ -247,7 +253,9 @@ def page() -> str:
     fields = "".join(
         f'<label title="{escape(parameter.hint)}">{escape(parameter.label)}'
         f'<input id="{ids.parameter(parameter.name)}" name="{parameter.name}" placeholder="default" '
-        f'inputmode="decimal" autocomplete="off" aria-description="{escape(parameter.hint)}"></label>'
+        f'inputmode="decimal" autocomplete="off" '
+        f'aria-description="{escape(parameter.hint)}; {escape(parameter.allowed)}">'
+        f'<small aria-hidden="true">{escape(parameter.allowed)}</small></label>'
         for parameter in PARAMETERS
     )
     return FRAME.read_text("utf-8").replace("<!-- parameters -->", fields)

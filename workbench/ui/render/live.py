@@ -47,7 +47,11 @@ def _chat(workbench: Workbench) -> FrameView:
     kept = Kept()
 
     async def view(pool: PoolSnapshot, models: Sequence[ModelView]) -> Sections:
-        menu = kept("menu", models, lambda: picker.models(models, workbench.switch_estimates()))
+        menu = kept(
+            "menu",
+            (models, pool.waiters),
+            lambda: picker.models(models, workbench.switch_estimates(), pool.waiters),
+        )
         return {"html": _top(pool) | {ids.WARMING: pool_page.warming(pool)}, "data": {"models": menu}}
 
     return view

@@ -30,16 +30,21 @@ def _model(model: ModelView) -> Row:
             f'<span class="quiet">{escape(model.description)}</span>'
             f'<span class="quiet source">{escape(model.source)}</span>',
             "Where": where,
-            "Architecture": escape(model.architecture) or "–",
-            "Parameters": figures.parameters(model.parameters),
-            "Size": figures.size(model.weight_bytes) if model.weight_bytes else "–",
+            "Size": _two_lines(
+                figures.size(model.weight_bytes) if model.weight_bytes else "",
+                f"{figures.parameters(model.parameters)} parameters" if model.parameters else "",
+            ),
             "Context": figures.context(model.context_length),
-            "Licence": escape(model.licence) or "–",
+            "Architecture": _two_lines(escape(model.architecture), escape(model.licence)),
             "": "".join(
                 button(do, label, model.name, model=model.name) for do, label in _model_actions(model)
             ),
         },
     )
+
+
+def _two_lines(first: str, second: str) -> str:
+    return f'{first or "–"}<span class="quiet second">{second}</span>'
 
 
 def _model_actions(model: ModelView) -> list[tuple[str, str]]:

@@ -34,7 +34,6 @@ NUMBERS = frozenset(
         "Age",
         "Swaps",
         "In flight",
-        "Parameters",
         "Size",
         "Context",
         "Allocated",

@@ -4,8 +4,9 @@ from collections.abc import Iterable, Mapping
 from typing import Any
 
 from workbench.ui import figures
+from workbench.ui.parameters import own_defaults
 from workbench.ui.render.parts import RESIDENCY_LABELS, SERVABLE
-from workbench.values import ModelView, Residency
+from workbench.values import ModelView, Progress, Residency, WaiterSnapshot
 
 NOT_HERE = ("hub", "downloading", "broken")
 
@@ -19,13 +20,32 @@ TOOLS: Mapping[Residency, tuple[tuple[str, str], ...]] = {
 """What can be done with a model from the menu: the action and its label."""
 
 
-def models(views: Iterable[ModelView], estimates: Mapping[str, float]) -> list[dict[str, Any]]:
-    """Models for the menu: what is here first, then by name.
+def models(
+    views: Iterable[ModelView], estimates: Mapping[str, float], waiters: Iterable[WaiterSnapshot] = ()
+) -> list[dict[str, Any]]:
+    """Models for the menu: what is here first, then by name. `waiters` tells which of them are on their way.
 
     A switch moves no model in the list, or a person could hit another than the one aimed at.
     """
     ranked = sorted(views, key=lambda model: (model.residency in NOT_HERE, model.name.lower()))
-    return [_model(model, estimates.get(model.name)) for model in ranked]
+    waits = {waiter.model: waiter for waiter in waiters}
+    shown = [_model(model, estimates.get(model.name)) for model in ranked]
+    return [model | _wait(waits[model["name"]]) if model["name"] in waits else model for model in shown]
+
+
+def _wait(waiter: WaiterSnapshot) -> dict[str, Any]:
+    """What a model on its way shows instead: how far it is, since when, and that it can be given up."""
+    return {
+        "facts": _measured(waiter.progress),
+        "since": waiter.since,
+        "tools": (("cancel_load", "Cancel"),),
+    }
+
+
+def _measured(progress: Progress) -> str:
+    if not progress.total_bytes:
+        return progress.detail
+    return f"{progress.detail} {figures.size_of(progress.done_bytes, progress.total_bytes)}"
 
 
 def _model(model: ModelView, estimate_s: float | None) -> dict[str, Any]:
@@ -47,6 +67,8 @@ def _model(model: ModelView, estimate_s: float | None) -> dict[str, Any]:
         "note": _note(model),
         "servable": model.residency in SERVABLE,
         "tools": TOOLS.get(model.residency, ()),
+        "context": model.served_length,
+        "defaults": own_defaults(model.defaults),
     }
 
 

@@ -65,8 +65,20 @@ window.workbench = (() => {
   }
 
   function closeDrawers(onlyNarrow) {
-    if (!onlyNarrow || narrow.matches) body().dataset.drawer = "";
+    if (onlyNarrow && !narrow.matches) return;
+    const button = document.querySelector(`button[data-drawer="${body().dataset.drawer || "none"}"]`);
+    body().dataset.drawer = "";
+    button?.setAttribute("aria-expanded", "false");
   }
+
+  addEventListener("keydown", (event) => {
+    const open = body().dataset.drawer;
+    const clears = event.target.type === "search" && event.target.value;
+    if (event.key !== "Escape" || !open || clears || document.querySelector("dialog[open]")) return;
+    event.preventDefault();
+    closeDrawers();
+    document.querySelector(`button[data-drawer="${open}"]`).focus();
+  });
 
   // --- Live panels ------------------------------------------------------------------------------------
 
@@ -77,20 +89,21 @@ window.workbench = (() => {
   let serverName = "";
   let ahead = 0; // seconds of this browser's clock less the server's
   let heardAt = 0;
+  let lastHeardAt = Date.now(); // also while it is gone
 
   function panel(root, server) {
     const id = root.closest("[id]:not([id^='html-'])")?.id;
     region(id, root);
     root.addEventListener("click", (event) => {
       const button = event.target.closest("button[data-do]");
-      if (button) act(server, request(button), button);
+      if (button) workbench.act(server, request(button), button);
     });
     root.addEventListener("submit", (event) => {
       event.preventDefault();
       const form = event.target;
       const values = Object.fromEntries(new FormData(form));
       const button = form.querySelector("button");
-      act(server, { do: form.dataset.do, ...values }, button).then((reply) => (reply?.done || reply?.tell) && form.reset());
+      workbench.act(server, { do: form.dataset.do, ...values }, button).then((reply) => (reply?.done || reply?.tell) && form.reset());
     });
   }
 
@@ -203,18 +216,27 @@ window.workbench = (() => {
       source.close();
       session(); // it may be that this browser is signed out
       heardAt = 0;
-      body().classList.add("disconnected");
+      missed();
       setTimeout(connect, 1000);
     };
   }
 
   function alive() {
-    heardAt = Date.now();
+    heardAt = lastHeardAt = Date.now();
     body().classList.remove("disconnected");
   }
 
+  /* The server is silent: say since when, and that all figures are from then. */
+  function missed() {
+    if (body().classList.contains("disconnected")) return;
+    const since = new Date(lastHeardAt).toLocaleTimeString([], { hourCycle: "h23" });
+    document.getElementById("disconnected").textContent = `Workbench has not answered since ${since}. Trying again …`;
+    body().classList.add("disconnected");
+  }
+
   setInterval(() => {
-    if (heardAt && Date.now() - heardAt > SILENCE && !document.hidden) body().classList.add("disconnected");
+    if (heardAt && Date.now() - heardAt > SILENCE && !document.hidden) missed();
+    if (body().classList.contains("disconnected")) return; // what is shown is of then
     for (const root of document.querySelectorAll(".live")) countOn(root);
   }, 500);
 
@@ -235,7 +257,7 @@ window.workbench = (() => {
     return `${Math.floor(total / 86400)} d ${Math.floor((total % 86400) / 3600)} h`;
   }
 
-  // --- Actions, their questions and their outcome --------------------------------------------------------
+  // --- Who the page is for, and its small parts ------------------------------------------------------
 
   /* Learn who this page is for; where it is for nobody any more, its reload leads to the sign-in. */
   async function session() {
@@ -250,111 +272,10 @@ window.workbench = (() => {
     button.title = button.ariaLabel = `Sign out (${name})`;
   }
 
-  const busy = new WeakSet(); // buttons whose action runs; not disabled, which would take the focus away
-
-  /* Ask the server for something, with the questions it has; returns its reply, or null if nothing was done. */
-  async function act(server, values, button = {}) {
-    if (busy.has(button)) return null;
-    busy.add(button);
-    try {
-      let reply = await server.act(values);
-      if (reply.ask) {
-        const answers = await ask(reply.ask);
-        if (!answers) return null;
-        reply = await server.act({ ...values, ...answers, confirmed: "yes" });
-      }
-      if (reply.tell) await tell(reply.tell);
-      if (reply.done ?? reply.error) say(reply.done ?? reply.error, Boolean(reply.error));
-      if (reply.download) location.assign(new URL(reply.download, BASE)); // an attachment: the page stays
-      return reply.error ? null : reply;
-    } catch {
-      session();
-      say("Workbench did not answer. Try again when the connection is back.", true);
-      return null;
-    } finally {
-      busy.delete(button);
-    }
-  }
-
   function element(tag, properties = {}, ...children) {
     const made = Object.assign(document.createElement(tag), properties);
     made.append(...children);
     return made;
-  }
-
-  /* A question in a dialog. Resolves to the answers, or null if the person changes their mind. */
-  function ask({ text, more, button, field, option, calm }) {
-    const form = element("form", { method: "dialog" }, element("p", { textContent: text, id: "dialog-text" }));
-    if (more) form.append(element("p", { textContent: more, id: "dialog-more", className: "more" }));
-    if (field) {
-      const input = element("input", { name: field.name, value: field.value, autocomplete: "off", required: true });
-      form.append(element("label", { textContent: field.label }, input));
-    }
-    if (option) {
-      const tick = element("input", { type: "checkbox", name: option.name, value: "yes" });
-      form.append(element("label", { className: "tick" }, tick, element("span", { textContent: option.label })));
-    }
-    form.append(
-      element(
-        "div",
-        { className: "choices" },
-        element("button", { textContent: "Cancel", value: "no", formNoValidate: true, type: "submit" }),
-        element("button", { textContent: button, value: "yes", className: field || calm ? "primary" : "danger" }),
-      ),
-    );
-    const dialog = element("dialog", { className: "ask" }, form);
-    dialog.setAttribute("aria-labelledby", "dialog-text");
-    if (more) dialog.setAttribute("aria-describedby", "dialog-more");
-    body().append(dialog);
-    dialog.showModal();
-    form.querySelector("input:not([type=checkbox])")?.select();
-    return new Promise((resolve) => {
-      form.addEventListener("keydown", (event) => {
-        if (event.key === "Enter" && event.target.tagName === "INPUT") {
-          event.preventDefault();
-          form.requestSubmit(form.querySelector("button[value=yes]"));
-        }
-      });
-      dialog.addEventListener("close", () => {
-        dialog.remove();
-        resolve(dialog.returnValue === "yes" ? Object.fromEntries(new FormData(form)) : null);
-      });
-    });
-  }
-
-  /* Something to copy that is not shown again. */
-  async function tell({ text, more, secret }) {
-    const shown = element("input", { value: secret, readOnly: true, ariaLabel: text, className: "secret" });
-    shown.addEventListener("focus", () => shown.select());
-    const copy = element("button", { textContent: "Copy", type: "button", className: "primary" });
-    copy.addEventListener("click", async () => {
-      shown.select();
-      // Over plain HTTP browsers have no clipboard but this one.
-      await (navigator.clipboard?.writeText(secret) ?? document.execCommand("copy"));
-      copy.textContent = "Copied";
-    });
-    const form = element(
-      "form",
-      { method: "dialog" },
-      element("p", { textContent: text, id: "dialog-text" }),
-      element("p", { textContent: more, id: "dialog-more", className: "more" }),
-      shown,
-      element("div", { className: "choices" }, copy, element("button", { textContent: "Done" })),
-    );
-    const dialog = element("dialog", { className: "ask" }, form);
-    dialog.setAttribute("aria-labelledby", "dialog-text");
-    dialog.setAttribute("aria-describedby", "dialog-more");
-    body().append(dialog);
-    dialog.showModal();
-    await new Promise((resolve) => dialog.addEventListener("close", resolve));
-    dialog.remove();
-  }
-
-  function say(text, bad) {
-    const note = element("div", { className: bad ? "toast bad" : "toast", textContent: text });
-    document.getElementById("toasts").append(note);
-    setTimeout(() => note.remove(), bad ? 10000 : 4000);
-    note.addEventListener("click", () => note.remove());
   }
 
   /* The conversation that the URL names, "" for none. */
@@ -387,7 +308,7 @@ window.workbench = (() => {
 
   function start() {
     body().append(
-      element("div", { id: "disconnected", textContent: "Workbench is not answering. Trying again …" }),
+      element("div", { id: "disconnected" }),
       element("div", { id: "toasts" }),
     );
     document.getElementById("disconnected").setAttribute("role", "alert");
@@ -400,6 +321,6 @@ window.workbench = (() => {
   else start();
 
   return {
-    BASE, panel, region, view, choose, act, request, element, morph, become, say, closeDrawers, go, wanted, opened, topbar, tools,
+    BASE, panel, region, view, choose, request, session, element, morph, become, countOn, closeDrawers, go, wanted, opened, topbar, tools,
   };
 })();
