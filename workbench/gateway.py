@@ -97,14 +97,14 @@ class ApiRequest:
 
     async def __aenter__(self) -> Self:
         """Raises: WorkbenchError: the model can't be asked for."""
+        measurements = self._gateway.measurements
+        self._trace = measurements.traces.request(self._request_id, self._figures)
         if self._measured:
-            self._live = self._gateway.measurements.request(self._figures.model)
+            self._live = measurements.request(self._figures.model)
         async with AsyncExitStack() as stack:
             stack.push_async_exit(self._record)
             self._spec = await self._gateway.library.servable(self._figures.model)
             self._figures.asked_at = time.perf_counter()
-            traces = self._gateway.measurements.traces
-            self._trace = stack.enter_context(traces.request(self._request_id, self._figures))
             claim = self._gateway.claim(self._spec.name, self._wish)
             self._ticket = await stack.enter_async_context(self._gateway.controller.ask(self._spec, claim))
             self._stack = stack.pop_all()
@@ -162,15 +162,16 @@ class ApiRequest:
             self._live.grown(watch.completion_tokens)
 
     async def _record(self, _kind: Any, error: BaseException | None, _trace: Any) -> None:
-        if self._live is None:
-            return
-        self._live.end()
         figures = self._figures
         if isinstance(error, WorkbenchError):
             figures.error = str(error)
         elif isinstance(error, Exception) and not isinstance(error, ClientDisconnect):
             figures.error = f"Something went wrong inside Workbench: {type(error).__name__}."
         figures.error = figures.error or self.watch.error
+        self._trace.ended()
+        if self._live is None:
+            return
+        self._live.end()
         await self._gateway.measurements.record_request(figures.record(self._request_id))
 
 

@@ -4,7 +4,7 @@ import asyncio
 import time
 from collections import Counter
 from collections.abc import AsyncGenerator, Callable, Iterator
-from contextlib import AsyncExitStack, aclosing, contextmanager
+from contextlib import aclosing, contextmanager
 from dataclasses import asdict, dataclass
 
 import structlog
@@ -132,11 +132,9 @@ class Answering:
         self._answering[conversation_id] += 1
         answer.asked_at = time.perf_counter()
         live = self._measurements.request(answer.model)
+        trace = self._measurements.traces.request(request_id, answer)
         try:
-            async with AsyncExitStack() as stack:
-                trace = stack.enter_context(self._measurements.traces.request(request_id, answer))
-                claim = self._claim(answer.model, prompt, options)
-                ticket = await stack.enter_async_context(self._controller.ask(spec, claim))
+            async with self._controller.ask(spec, self._claim(answer.model, prompt, options)) as ticket:
                 async for progress in ticket.stages():
                     yield progress
                 answer.lease = await ticket.lease()
@@ -174,6 +172,7 @@ class Answering:
             raise
         finally:
             live.end()
+            trace.ended()
             # A task of its own: a stop or a closed tab cancels this one, and the partial answer stays.
             storing = asyncio.ensure_future(self._store(answer, conversation_id, request_id, keep))
             self._storing.add(storing)

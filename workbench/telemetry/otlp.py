@@ -5,8 +5,6 @@ import threading
 import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from types import TracebackType
-from typing import Self
 
 from opentelemetry import trace
 from opentelemetry.context import Context
@@ -137,15 +135,8 @@ class _OtlpRequestTrace(RequestTrace):
         span.end(end)
         return span
 
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> None:
+    def ended(self) -> None:
+        """See `RequestTrace`."""
         figures, now = self._figures, time.time_ns()
         if self._generate is None:
             self._add("queue", self._context, self._began, now)
@@ -161,8 +152,8 @@ class _OtlpRequestTrace(RequestTrace):
                 "gen_ai.response.finish_reasons": (figures.outcome,),
             }
         )
-        if figures.error or isinstance(error, Exception):  # a client that leaves is none
-            self._span.set_status(Status(StatusCode.ERROR, figures.error or str(error)))
+        if figures.error:
+            self._span.set_status(Status(StatusCode.ERROR, figures.error))
         self._span.end()
 
 

@@ -11,19 +11,22 @@ What a trace shows, from the HTTP request to the last token:
 
 `api.access_log` opens the first. Whoever asks the pool for a model does the rest:
 
-    with traces.request(request_id, figures) as trace:
+    trace = traces.request(request_id, figures)
+    try:
         lease = await ticket.lease()
         trace.leased(lease)
-        llm.generate(..., trace_headers=trace.headers)   # or as headers of the request that vLLM is handed
+        llm.generate(..., trace_headers=trace.headers)
+    finally:
+        trace.ended()
 
-`figures` are read once, at the end; all other spans end there too, in order or by an exception. Without an
-endpoint `Traces` itself is used, which does nothing, and opentelemetry is not imported by Workbench.
+`figures` are read once, at the end. Without an endpoint `Traces` itself is used, which does nothing, and
+opentelemetry is not imported by Workbench.
 """
 
 from collections.abc import Mapping
 from contextlib import AbstractContextManager, nullcontext
-from types import MappingProxyType, TracebackType
-from typing import Protocol, Self
+from types import MappingProxyType
+from typing import Protocol
 
 
 class SwapLike(Protocol):
@@ -81,16 +84,8 @@ class RequestTrace:
     def leased(self, lease: LeaseLike) -> None:
         """The request has its model."""
 
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> None:
-        return None
+    def ended(self) -> None:
+        """The request is over, and its figures are complete."""
 
 
 class HttpTrace:
