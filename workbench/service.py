@@ -195,11 +195,7 @@ class Workbench:
 
     @property
     def gateway(self) -> Gateway:
-        """The way of the API's requests to models.
-
-        Raises:
-            ShuttingDownError: Workbench is not running.
-        """
+        """The way of the API's requests to models. Raises: ShuttingDownError: as `catalog`."""
         return self._running(self._gateway)
 
     # Models.
