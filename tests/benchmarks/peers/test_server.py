@@ -23,10 +23,15 @@ def cache(tmp_path, monkeypatch):
     return tmp_path
 
 
-def still_running(processes: list[psutil.Process]) -> list[psutil.Process]:
+def still_running(processes: set[psutil.Process]) -> list[psutil.Process]:
     """Those that run 10 seconds later; one that ended may stay as a zombie where nobody collects it."""
     alive = psutil.wait_procs(processes, timeout=10)[1]
     return [process for process in alive if process.status() != psutil.STATUS_ZOMBIE]
+
+
+def children(before: set[psutil.Process] = frozenset()) -> set[psutil.Process]:
+    """Processes below this one that were not there before; other tests may have an application running."""
+    return set(psutil.Process().children(recursive=True)) - before
 
 
 def serving(port: int, **options: float):
@@ -34,17 +39,19 @@ def serving(port: int, **options: float):
 
 
 def test_it_serves_and_leaves_no_process_behind(cache):
+    before = children()
     with serving(free_port()) as client:
         assert client.get("/").is_success
-        processes = psutil.Process().children(recursive=True)
+        processes = children(before)
         assert len(processes) == 2
     assert not still_running(processes)
     assert (cache / "logs" / "peer.log").exists()
 
 
 def test_its_processes_end_when_the_measurement_fails():
+    before = children()
     with contextlib.suppress(ZeroDivisionError), serving(free_port()):
-        processes = psutil.Process().children(recursive=True)
+        processes = children(before)
         raise ZeroDivisionError
     assert not still_running(processes)
 
@@ -57,11 +64,12 @@ def test_a_server_that_ends_shows_the_end_of_its_log():
 
 
 def test_a_server_that_never_answers_is_given_up():
+    before = children()
     command = [sys.executable, "-c", "import signal; signal.pause()"]
     with pytest.raises(RuntimeError, match="did not serve within 1 s"):  # noqa: SIM117
         with started("peer", command, free_port(), "/", start_timeout_s=1):
             pass
-    assert not psutil.Process().children()
+    assert not children(before)
 
 
 def test_a_killed_benchmark_leaves_no_server_behind(cache):
@@ -77,7 +85,7 @@ with server.started("peer", [sys.executable, "-m", "http.server", str(port)], po
     command = [sys.executable, "-c", benchmark]
     with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE) as process:
         assert process.stdout.readline() == b"serving\n"
-        servers = psutil.Process(process.pid).children()
+        servers = set(psutil.Process(process.pid).children())
         process.kill()
     assert servers
     assert not still_running(servers)
