@@ -30,6 +30,7 @@ def test_migrations_make_the_schema_of_the_tables(tmp_path: Path) -> None:
     assert set(_schema(migrated)) == {
         tables.Model.__tablename__,
         tables.SeededModel.__tablename__,
+        tables.Variant.__tablename__,
         tables.Conversation.__tablename__,
         tables.Message.__tablename__,
         tables.Preset.__tablename__,
@@ -82,7 +83,7 @@ def test_an_empty_file_is_migrated_and_reopened_unchanged(tmp_path: Path) -> Non
     catalog.close()
     assert _user_version(path) == latest_version()
     again = Catalog.open(path)
-    assert [summary.conversation.title for summary in again.chats.conversations()] == ["kept"]
+    assert [conversation.title for conversation in again.chats.conversations()] == ["kept"]
     again.close()
 
 

@@ -110,7 +110,9 @@ def test_malformed_names(catalog: Catalog, name: str) -> None:
 def test_allowed_engine_arguments_exist() -> None:
     from vllm.engine.arg_utils import EngineArgs
 
-    assert set(ENGINE_ARGS) <= set(EngineArgs.__dataclass_fields__)
+    from workbench.engine.parsers import ARGUMENTS
+
+    assert set(ENGINE_ARGS) - set(ARGUMENTS) <= set(EngineArgs.__dataclass_fields__)
 
 
 def test_unfinished_downloads_are_taken_over(catalog: Catalog) -> None:

@@ -11,13 +11,21 @@ from vllm.v1.worker.cpu_worker import CPUWorker
 from vllm.v1.worker.gpu_worker import Worker
 
 from workbench.engine import config
+from workbench.engine.cpu_worker import WarmCPUWorker
 from workbench.engine.spec import ModelSpec
 
 SPEC = ModelSpec("a", "/models/a", 1, 1, 0)
 
 
-def test_a_model_that_neither_sleeps_nor_captures_graphs_needs_none():
+def test_a_model_that_neither_sleeps_nor_captures_graphs_needs_none_on_a_gpu(monkeypatch):
+    monkeypatch.setattr(current_platform, "is_cpu", lambda: False)
     assert config._platform_arguments(SPEC) == {}
+
+
+def test_on_the_cpu_every_model_has_a_worker_that_knows_seeds():
+    for sleeps in (False, True):
+        arguments = config._platform_arguments(replace(SPEC, sleeps=sleeps))
+        assert issubclass(resolve_obj_by_qualname(arguments["worker_cls"]), WarmCPUWorker)
 
 
 def test_a_model_that_sleeps_on_the_cpu_has_a_worker_for_it():
@@ -35,7 +43,7 @@ def test_a_model_that_sleeps_on_a_gpu_has_a_worker_for_it(monkeypatch):
 
 def test_graphs_are_captured_for_few_sizes_unless_eager():
     spec = replace(SPEC, cuda_graph_sizes=(1, 8))
-    assert config._platform_arguments(spec) == {}
+    assert "cudagraph_capture_sizes" not in config._platform_arguments(spec)
     arguments = config._platform_arguments(replace(spec, eager=False))
     assert AsyncEngineArgs(model="a", **arguments).cudagraph_capture_sizes == [1, 8]
 

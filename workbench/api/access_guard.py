@@ -210,6 +210,8 @@ def client_of(scope: Scope) -> str:
 
 def _authorization(scope: Scope, headers: Headers) -> str:
     authorization = headers.get("authorization", "")
+    if not authorization and (key := headers.get("x-api-key", "")):  # as Anthropic's clients send it
+        return f"Bearer {key}"
     if scope["type"] == "websocket" and not authorization:
         for protocol in scope.get("subprotocols", ()):
             if protocol.startswith(SUBPROTOCOL):

@@ -106,7 +106,7 @@ class Exchange:
     async def forward(self, message: Message) -> None:
         """Pass on what the application behind answers."""
         if message["type"] == "http.response.start":
-            self.status = message["status"]
+            self.status = int(message["status"])  # vLLM gives an HTTPStatus at times
             if self._streams:
                 self._refused = b"" if self.status != 200 else None
                 return

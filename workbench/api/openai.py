@@ -46,7 +46,9 @@ PATHS = (
     "/detokenize",
 )
 """What is answered by the model that the body names."""
-ENGINE_HEADERS = frozenset({b"x-data-parallel-rank", b"x-vllm-priority", b"x-request-id", b"authorization"})
+ENGINE_HEADERS = frozenset(
+    {b"x-data-parallel-rank", b"x-vllm-priority", b"x-request-id", b"authorization", b"x-api-key"}
+)
 """Kept from vLLM's front end: what steers its engine, and what is none of its business."""
 
 

@@ -76,7 +76,7 @@ def check_model(model: Model) -> None:
     _check("dtype", model.dtype, DTYPES)
     if model.quantization is not None:
         _check("quantization", model.quantization, QUANTIZATIONS)
-    check_context(model.serve_context_length, model)
+    check_context(model.serve_context_length, model, "serve_context_length")
     if model.kv_cache_bytes is not None:
         _check("kv_cache_bytes", model.kv_cache_bytes, _Range(1 << 20, 1 << 44))
     for name, value in model.engine_args.items():
@@ -96,10 +96,10 @@ def check_name(name: str) -> None:
         )
 
 
-def check_context(tokens: int | None, model: Model) -> None:
+def check_context(tokens: int | None, model: Model, name: str = "context_length") -> None:
     """Raise BadRequestError unless a model can be served with a context of so many tokens."""
     if tokens is not None:
-        _check("context_length", tokens, _Range(1, model.context_length or 1 << 30))
+        _check(name, tokens, _Range(1, model.context_length or 1 << 30))
 
 
 def _check(name: str, value: object, allowed: _Allowed) -> None:
