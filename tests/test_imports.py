@@ -55,7 +55,7 @@ ALLOWED = {
         "telemetry",
         "views",
     },
-    "api": {"pool", "service", "values"},
+    "api": {"pool", "service", "telemetry", "values"},
     "ui": {"api", "engine", "service", "values"},
     "server": {"api", "service", "ui"},
     "notebook": {"server", "service"},

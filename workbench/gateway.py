@@ -97,8 +97,10 @@ class ApiRequest:
 
     async def __aenter__(self) -> Self:
         """Raises: WorkbenchError: the model can't be asked for."""
+        measurements = self._gateway.measurements
+        self._trace = measurements.traces.request(self._request_id, self._figures)
         if self._measured:
-            self._live = self._gateway.measurements.request(self._figures.model)
+            self._live = measurements.request(self._figures.model)
         async with AsyncExitStack() as stack:
             stack.push_async_exit(self._record)
             self._spec = await self._gateway.library.servable(self._figures.model)
@@ -128,7 +130,8 @@ class ApiRequest:
         """
         lease = await self._ticket.lease()
         self._figures.lease = lease
-        self.watch.priority = lease.priority
+        self._trace.leased(lease)
+        self.watch.priority, self.watch.trace_headers = lease.priority, self._trace.headers
         if self._live is not None:
             self._live.leased()
         return await lease.client.front_end()
@@ -159,15 +162,16 @@ class ApiRequest:
             self._live.grown(watch.completion_tokens)
 
     async def _record(self, _kind: Any, error: BaseException | None, _trace: Any) -> None:
-        if self._live is None:
-            return
-        self._live.end()
         figures = self._figures
         if isinstance(error, WorkbenchError):
             figures.error = str(error)
         elif isinstance(error, Exception) and not isinstance(error, ClientDisconnect):
             figures.error = f"Something went wrong inside Workbench: {type(error).__name__}."
         figures.error = figures.error or self.watch.error
+        self._trace.ended()
+        if self._live is None:
+            return
+        self._live.end()
         await self._gateway.measurements.record_request(figures.record(self._request_id))
 
 

@@ -14,7 +14,9 @@ from workbench.catalog.tables import Request, Swap
 from workbench.errors import WorkbenchError
 from workbench.pool.snapshot import SwapRecord
 from workbench.telemetry.estimates import AnswerLengths, SwitchEstimates
+from workbench.telemetry.metrics import Engines, Metrics, no_engines
 from workbench.telemetry.recorder import ALL_MODELS, LiveRequest, Now, Recorder, Windows
+from workbench.telemetry.traces import Traces, open_traces
 from workbench.telemetry.windows import SPANS, Counts, Outcome, Picture, Time
 from workbench.views import ModelView, RequestView, Residency, SwitchView
 
@@ -57,13 +59,22 @@ class Measurements:
 
     Args:
         catalog: open; it outlives the measurements.
+        engines: what engines count themselves; see `Metrics`.
+        traces_endpoint: where traces of requests go; nowhere by default.
     """
 
-    def __init__(self, catalog: Catalog) -> None:
+    def __init__(
+        self, catalog: Catalog, engines: Engines = no_engines, traces_endpoint: str | None = None
+    ) -> None:
         self._catalog = catalog
         self._estimates = SwitchEstimates()
         self._lengths = AnswerLengths()
         self._recorder = Recorder()
+        self.metrics = Metrics(engines)
+        """The same for Prometheus, of this run alone."""
+        self.traces = Traces()
+        """None are made before `start`."""
+        self._traces_endpoint = traces_endpoint
         self._swaps: deque[SwapRecord] = deque(maxlen=KNOWN)
         self._requests: deque[RequestView] = deque(maxlen=KNOWN)
         self._began_at = time.time()
@@ -75,6 +86,7 @@ class Measurements:
 
     async def start(self) -> None:
         """Read what earlier runs have recorded; the windows are filled in the background."""
+        self.traces = await asyncio.to_thread(open_traces, self._traces_endpoint)
         first_loads, swaps, requests = await asyncio.to_thread(
             lambda: (
                 self._catalog.first_loads(),
@@ -91,21 +103,33 @@ class Measurements:
         self._spawn(self._read_past())
 
     async def close(self) -> None:
-        """Wait until what was measured is stored."""
+        """Wait until what was measured is stored, and traces are sent."""
         while self._tasks:
             await asyncio.wait(self._tasks)
+        await asyncio.to_thread(self.traces.close)
 
     # What is measured.
 
     def request(self, model: str) -> LiveRequest:
         """A request asks for a model; it must be ended."""
+        self.metrics.begin_request(model)
         return self._recorder.request(model)
 
     async def record_request(self, request: Request) -> None:
         """Take a request that has ended, however it ended, and store it."""
         life = life_of(request)
         self._keep_request(life)
-        self._recorder.add_end(life.model, life.outcome, _times(life))
+        times = _times(life)
+        self._recorder.add_end(life.model, life.outcome, times)
+        self.metrics.end_request(
+            life.model,
+            request.finish_reason,
+            times,
+            switched=bool(life.switch_reason),
+            prompt_tokens=life.prompt_tokens,
+            cached_prompt_tokens=life.cached_prompt_tokens,
+            completion_tokens=life.completion_tokens,
+        )
         try:
             await asyncio.to_thread(self._catalog.record_request, request)
         except WorkbenchError as error:
@@ -120,6 +144,9 @@ class Measurements:
         """Take a load or a wake, however it ended; it is stored in the background."""
         swap = Swap(**dataclasses.asdict(record) | {"evicted": list(record.evicted)})
         self._keep_swap(swap)
+        self.metrics.end_switch(
+            record.model, record.from_residency, record.outcome, record.total_s, record.phases
+        )
         if record.outcome == "ok":
             self._recorder.add_switch(record.model, record.total_s)
         self._spawn(self._store_swap(swap))

@@ -1,7 +1,11 @@
 """A request on its way through the pool: its times and tokens, and the record that stays of it."""
 
 import time
+import uuid
 from dataclasses import dataclass, field
+from typing import Literal
+
+import structlog
 
 from workbench.catalog.tables import Request
 from workbench.pool.lease import Lease
@@ -9,6 +13,13 @@ from workbench.pool.snapshot import SwapRecord
 
 LONG_WAIT_S = 1.0
 """A wait for a worker, or for room, that a switch's reason must tell."""
+
+
+def new_request_id() -> str:
+    """A unique id, which begins with that of the HTTP request where the request came with one."""
+    outer = structlog.contextvars.get_contextvars().get("request_id")
+    unique = uuid.uuid4().hex
+    return f"{outer}-{unique[:8]}" if outer else unique
 
 
 @dataclass(frozen=True, slots=True)
@@ -92,6 +103,13 @@ class RequestFigures:
         if self.last_at > self.first_at:
             return (self.token_count - self.first_count) / (self.last_at - self.first_at)
         return self.token_count / (self.last_at - self.arrival.clock - self.lease.waited_s)
+
+    @property
+    def phase(self) -> Literal["queue", "prefill", "decode"]:
+        """Where it is, or was when it ended; the queue includes a switch."""
+        if self.lease is None:
+            return "queue"
+        return "prefill" if self.first_at is None else "decode"
 
     @property
     def outcome(self) -> str:

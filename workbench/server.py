@@ -11,6 +11,7 @@ from fastapi import FastAPI
 from starlette.types import ASGIApp
 
 from workbench.api.access_log import AccessLog
+from workbench.api.metrics import MetricsPage
 from workbench.api.mount import for_other_origins, mount_api
 from workbench.api.request_id import RequestIds
 from workbench.errors import UnavailableError
@@ -55,10 +56,13 @@ def build_app(workbench: Workbench) -> ASGIApp:
     """The whole web application. Imports Gradio, which takes 3 s."""
     from workbench.ui.app import mount
 
+    metrics = MetricsPage(workbench)
     app = FastAPI(title="Workbench", docs_url=None, redoc_url=None, openapi_url=None)
+    app.include_router(metrics.router())
     mount_api(app, workbench)
     served = for_other_origins(mount(app, workbench), workbench.settings.allowed_origins)
-    return RequestIds(AccessLog(served))  # around all else: what is refused has an id and a line too
+    # Around all else: what is refused has an id and a line too.
+    return RequestIds(AccessLog(served, metrics.on_api_request, workbench.measurements.traces))
 
 
 class PageServer(uvicorn.Server):

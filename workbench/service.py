@@ -61,7 +61,7 @@ class Workbench:
         self._prefetch_task: asyncio.Task[None] | None = None
         self._pool_task: asyncio.Task[None] | None = None
         self._devices: tuple[Device, ...] = ()
-        self._bring_up = BringUp()
+        self._bring_up = BringUp(self.settings.otlp_endpoint)
         self._changes = 0
         self._tasks: set[asyncio.Task[Any]] = set()
         self._closed = False
@@ -89,7 +89,8 @@ class Workbench:
             self._notify,
         )
         await self._library.start()
-        self._measurements = Measurements(self._catalog)
+        engines = self._bring_up.metrics.collect
+        self._measurements = Measurements(self._catalog, engines, settings.otlp_endpoint)
         await self._measurements.start()
         self._controller = Controller(
             self._devices,
@@ -194,11 +195,7 @@ class Workbench:
 
     @property
     def gateway(self) -> Gateway:
-        """The way of the API's requests to models.
-
-        Raises:
-            ShuttingDownError: Workbench is not running.
-        """
+        """The way of the API's requests to models. Raises: ShuttingDownError: as `catalog`."""
         return self._running(self._gateway)
 
     # Models.
@@ -372,8 +369,9 @@ class Workbench:
 
     async def _start_worker(self, worker_id: str, device: str) -> Worker:
         settings = self.settings
-        log_path = settings.worker_log(worker_id)
-        return await Worker.start(worker_id, device, log_path, settings.prepared_dir, settings.prepared_bytes)
+        logs = (settings.worker_log(worker_id), settings.log_json)
+        prepared = (settings.prepared_dir, settings.prepared_bytes)
+        return await Worker.start(worker_id, device, *logs, *prepared)
 
     def _notify(self) -> None:
         self._changes += 1

@@ -5,6 +5,7 @@ Sources, strongest first: arguments (the command line passes its flags so), envi
 """
 
 import ipaddress
+import os
 from pathlib import Path
 from typing import Annotated, Literal
 
@@ -133,6 +134,12 @@ class Settings(BaseSettings):
     # Logs.
     log_level: Literal["debug", "info", "warning", "error"] = "info"
     log_json: bool = Field(False, description="One JSON object a line instead of readable text.")
+
+    # Traces.
+    otlp_endpoint: str | None = Field(
+        default_factory=lambda: os.environ.get("OTEL_EXPORTER_OTLP_ENDPOINT") or None,
+        description="Collector that traces go to, http://localhost:4318 for one; no traces without.",
+    )
 
     @model_validator(mode="before")
     @classmethod

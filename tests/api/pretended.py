@@ -4,6 +4,7 @@ import asyncio
 import contextlib
 
 from tests.pool.fakes import FakeClient, FakeWorker
+from workbench.engine.metrics import EngineMetrics
 from workbench.pool.bring_up import BringUpTimes
 from workbench.service import Workbench
 
@@ -12,6 +13,7 @@ class PretendedBringUp:
     """Loads at once; there is no engine to import."""
 
     def __init__(self):
+        self.metrics = EngineMetrics()
         self.clients = {}
 
     async def import_engine(self):

@@ -9,6 +9,7 @@ from structlog.testing import LogCapture
 
 from workbench.api.access_log import AccessLog, ApiRequest
 from workbench.api.request_id import RequestIds
+from workbench.telemetry.traces import Traces
 
 
 @pytest.fixture
@@ -50,7 +51,7 @@ def client(lines, ended: list[ApiRequest]) -> httpx.AsyncClient:
         await websocket.send_text(websocket.scope["state"]["request_id"])
         await websocket.close()
 
-    wrapped = RequestIds(AccessLog(app, ended.append))
+    wrapped = RequestIds(AccessLog(app, ended.append, Traces()))
     transport = httpx.ASGITransport(wrapped, raise_app_exceptions=False)
     return httpx.AsyncClient(transport=transport, base_url="http://test")
 

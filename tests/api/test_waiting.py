@@ -7,6 +7,7 @@ import time
 
 import httpx
 import pytest
+from prometheus_client.parser import text_string_to_metric_families
 
 pytestmark = pytest.mark.engine
 
@@ -108,7 +109,7 @@ async def test_200_requests_over_three_models_where_two_fit_half_of_them_given_u
             wrong.append(f"{model}: {answer.status_code} {answer.text[:200]}")
         elif model == "adder":
             text = said(answer, body["stream"])
-            if not text or not "38 + 47 = 85".startswith(text):
+            if not text.startswith("38 + 47 = 85"):
                 wrong.append(f"adder said {text[:200]}")
         if answer.status_code == 200 and f'"model":"{model}"' not in answer.text.replace('": "', '":"'):
             wrong.append(f"{model} was asked, and answered was {answer.text[:200]}")
@@ -130,3 +131,35 @@ async def test_200_requests_over_three_models_where_two_fit_half_of_them_given_u
         async with asyncio.timeout(20):
             while not await at_rest():  # noqa: ASYNC110
                 await asyncio.sleep(0.1)
+
+
+def counted(http: httpx.Client) -> dict[str, float]:
+    """What Prometheus would read, summed over models."""
+    sums: dict[str, float] = {}
+    for family in text_string_to_metric_families(http.get("/metrics").text):
+        for sample in family.samples:
+            name = sample.name
+            if name == "workbench_requests_finished_total":
+                name = f"finished {sample.labels['finish_reason']}"
+            sums[name] = sums.get(name, 0) + sample.value
+    return sums
+
+
+async def test_metrics_agree_with_what_clients_counted(api_app, http):
+    async def ask(client: httpx.AsyncClient, number: int) -> dict:
+        model = MODELS[number % 2]
+        body = chat(model, temperature=0, n=1 + number % 2, max_tokens=12, ignore_eos=bool(number % 3))
+        return (await client.post("/v1/chat/completions", json=body)).raise_for_status().json()["usage"]
+
+    before = await asyncio.to_thread(counted, http)
+    async with httpx.AsyncClient(base_url=api_app.url, timeout=60) as client:
+        usages = await asyncio.gather(*(ask(client, number) for number in range(30)))
+    after = await asyncio.to_thread(counted, http)
+    grown = {name: after[name] - before.get(name, 0) for name in after}
+    assert grown["workbench_requests_total"] == 30
+    assert grown.get("finished stop", 0) + grown.get("finished length", 0) == 30
+    assert grown.get("finished error", 0) == grown.get("finished abort", 0) == 0
+    assert grown["workbench_prompt_tokens_total"] == sum(usage["prompt_tokens"] for usage in usages)
+    assert grown["workbench_completion_tokens_total"] == sum(usage["completion_tokens"] for usage in usages)
+    assert grown["workbench_time_to_first_token_seconds_count"] == 30
+    assert grown["vllm:generation_tokens_total"] == grown["workbench_completion_tokens_total"]

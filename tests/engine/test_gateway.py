@@ -190,7 +190,7 @@ async def test_figures_of_an_answer_that_does_not_stream_tell_its_first_token(wo
 
 async def test_a_key_does_not_see_the_prefixes_of_another(workbench):
     prompt = [
-        {"role": "user", "content": "Tell me a story about a bear and a very long walk in the woods " * 3}
+        {"role": "user", "content": "Tell me a story about a bear and a very long walk in the woods " * 20}
     ]
     cached = []
     for name in ("one", "other"):

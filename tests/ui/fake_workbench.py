@@ -339,7 +339,7 @@ class FakeTicket:
         )
 
     def generate(
-        self, messages, _options, _request_id, *, go_on=False, priority=0
+        self, messages, _options, _request_id, *, go_on=False, priority=0, trace_headers=None
     ) -> AsyncIterator[GenerationChunk]:
         return self._workbench.generate(self._model, messages, go_on)
 

@@ -1,11 +1,18 @@
-"""One line in the log for each request of the API; the page's own polling and files are left out."""
+"""What is told of each request of the API: a line in the log, a count, and a trace where those are on.
+
+The page's own polling and files are left out.
+"""
 
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
 
 import structlog
+from starlette.datastructures import Headers
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
+from structlog.contextvars import bound_contextvars
+
+from workbench.telemetry.traces import Traces
 
 log = structlog.get_logger("workbench.access")
 
@@ -22,6 +29,10 @@ API_PATHS = (
     "/chat/answer",
 )
 """What clients call: these, and all below them. Of the page's own calls, only its chats are of interest."""
+METHODS = ("GET", "POST", "PUT", "PATCH", "DELETE", "HEAD", "OPTIONS")
+OTHER_METHOD = "OTHER"
+"""What is told of any other, so that nobody can make up as many counters as they like."""
+WEBSOCKET = "WEBSOCKET"
 CUT_OFF = 499
 """Status of a request whose client left before an answer began, as nginx has it."""
 
@@ -31,7 +42,6 @@ class ApiRequest:
     """A request that has ended."""
 
     method: str
-    """"WEBSOCKET" for one of those."""
     path: str
     route: str
     """Path with its parameters' names; "unmatched" for a path that the API has not."""
@@ -40,15 +50,16 @@ class ApiRequest:
 
 
 class AccessLog:
-    """ASGI middleware: logs requests of the API when they end, and tells `on_end` of them.
+    """ASGI middleware inside of `RequestIds`: logs requests of the API when they end, and tells `on_end`.
 
     Handlers may put "model" and "tokens" (of the answer) into `scope["state"]`, which are logged where they
     are there, and "route" where the path of their route doesn't say what was called.
     """
 
-    def __init__(self, app: ASGIApp, on_end: Callable[[ApiRequest], None] = lambda request: None) -> None:
+    def __init__(self, app: ASGIApp, on_end: Callable[[ApiRequest], None], traces: Traces) -> None:
         self._app = app
         self._on_end = on_end
+        self._traces = traces
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] not in ("http", "websocket") or not is_api(scope):
@@ -65,23 +76,40 @@ class AccessLog:
                 status = 101
             await send(message)
 
-        try:
-            await self._app(scope, receive, send_noting_status)
-        except Exception:
-            status = 500
-            raise
-        finally:
-            self._end(scope, status, time.perf_counter() - began)
+        method = scope.get("method", WEBSOCKET)
+        method = method if method in (*METHODS, WEBSOCKET) else OTHER_METHOD
+        headers = Headers(scope=scope)
+        request_id = scope["state"]["request_id"]
+        with (
+            self._traces.http(method, scope["path"], request_id, headers) as trace,
+            bound_contextvars(**trace.log_fields),
+        ):
+            try:
+                await self._app(scope, receive, send_noting_status)
+            except Exception:
+                status = 500
+                raise
+            finally:
+                route, seconds = _route_of(scope), time.perf_counter() - began
+                trace.ended(route, status)
+                self._end(scope, ApiRequest(method, scope["path"], route, status, seconds))
 
-    def _end(self, scope: Scope, status: int, seconds: float) -> None:
-        state = scope.get("state", {})
-        route = state.get("route") or getattr(scope.get("route"), "path", "unmatched")
-        method = scope.get("method", "WEBSOCKET")
-        request = ApiRequest(method, scope["path"], route, status, seconds)
+    def _end(self, scope: Scope, request: ApiRequest) -> None:
+        state = scope["state"]
         told = {name: state[name] for name in ("model", "tokens") if state.get(name) is not None}
-        took = round(seconds, 4)
-        log.info("request", method=method, path=request.path, status=status, seconds=took, **told)
+        log.info(
+            "request",
+            method=request.method,
+            path=request.path,
+            status=request.status,
+            seconds=round(request.seconds, 4),
+            **told,
+        )
         self._on_end(request)
+
+
+def _route_of(scope: Scope) -> str:
+    return scope["state"].get("route") or getattr(scope.get("route"), "path", "") or "unmatched"
 
 
 def is_api(scope: Scope) -> bool:

@@ -154,6 +154,8 @@ class OpenAIGateway:
         request_id = exchange.scope["state"]["request_id"].encode("latin-1")
         return {
             **exchange.scope,
+            # Of this version, a stream listens for the client's leaving; of later ones, it waits to fail.
+            "asgi": {"version": "3.0", "spec_version": "2.3"},
             "path": exchange.path,
             "root_path": "",
             "headers": [*headers, (b"x-request-id", request_id)],

@@ -2,7 +2,6 @@
 
 import asyncio
 import time
-import uuid
 from collections import Counter
 from collections.abc import AsyncGenerator, Callable, Iterator
 from contextlib import aclosing, contextmanager
@@ -19,7 +18,7 @@ from workbench.measurements import Measurements
 from workbench.pool.controller import Controller
 from workbench.pool.scheduling import Claim
 from workbench.pool.snapshot import Progress
-from workbench.requests import RequestFigures
+from workbench.requests import RequestFigures, new_request_id
 from workbench.views import AnswerStats, Token
 
 PAGE = "page"
@@ -129,22 +128,25 @@ class Answering:
         Raises:
             WorkbenchError: the model can't be had, or the answer broke off; it is stored with the answer.
         """
-        request_id = uuid.uuid4().hex
+        request_id = new_request_id()
         self._answering[conversation_id] += 1
         answer.asked_at = time.perf_counter()
         live = self._measurements.request(answer.model)
+        trace = self._measurements.traces.request(request_id, answer)
         try:
             async with self._controller.ask(spec, self._claim(answer.model, prompt, options)) as ticket:
                 async for progress in ticket.stages():
                     yield progress
                 answer.lease = await ticket.lease()
                 live.leased()
+                trace.leased(answer.lease)
                 stream = answer.lease.client.generate(
                     prompt.messages,
                     options,
                     request_id,
                     go_on=prompt.go_on,
                     priority=answer.lease.priority,
+                    trace_headers=trace.headers,
                 )
                 async with aclosing(stream):
                     async for chunk in stream:
@@ -155,7 +157,13 @@ class Answering:
         except WorkbenchError as error:
             answer.error = str(error)
             answer.refused = isinstance(error, BadRequestError) and answer.first_at is None
-            log.info("request failed", model=answer.model, request=request_id, error=answer.error)
+            log.info(
+                "request failed",
+                model=answer.model,
+                request_id=request_id,
+                phase=answer.phase,
+                error=answer.error,
+            )
             raise
         except Exception as error:
             answer.error = (
@@ -164,6 +172,7 @@ class Answering:
             raise
         finally:
             live.end()
+            trace.ended()
             # A task of its own: a stop or a closed tab cancels this one, and the partial answer stays.
             storing = asyncio.ensure_future(self._store(answer, conversation_id, request_id, keep))
             self._storing.add(storing)

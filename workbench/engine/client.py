@@ -4,7 +4,8 @@ import asyncio
 import contextlib
 import pickle
 import threading
-from collections.abc import AsyncGenerator, Sequence
+from collections.abc import AsyncGenerator, Callable, Mapping, Sequence
+from functools import partial
 from typing import Any
 
 import msgspec
@@ -19,6 +20,7 @@ from vllm.v1.engine.exceptions import EngineDeadError, EngineGenerateError
 
 from workbench.engine.front_end import FrontEnd
 from workbench.engine.kv_cache import KvSnapshot
+from workbench.engine.metrics import EngineMetrics
 from workbench.engine.parsers import parsers_of
 from workbench.engine.spec import GenerationChunk, ModelSpec, SamplingOptions
 from workbench.errors import BadRequestError, WorkbenchError, WorkerDiedError
@@ -30,10 +32,11 @@ CORE_IDENTITY = (0).to_bytes(2, "little")
 class EngineClient:
     """One model's front end. `attach` and `close` block; the rest belongs to the event loop."""
 
-    def __init__(self, llm: AsyncLLM, spec: ModelSpec) -> None:
+    def __init__(self, llm: AsyncLLM, spec: ModelSpec, end_metrics: Callable[[], None]) -> None:
         self._llm = llm
         self._spec = spec
         self._model = spec.name
+        self._end_metrics = end_metrics
         self._parsers = parsers_of(spec)
         self._front_end: asyncio.Task[FrontEnd] | None = None
         self._defaults: dict[str, Any] = llm.model_config.get_diff_sampling_param()
@@ -44,18 +47,36 @@ class EngineClient:
 
     @classmethod
     def attach(
-        cls, config: bytes, spec: ModelSpec, input_address: str, output_address: str
+        cls,
+        config: bytes,
+        spec: ModelSpec,
+        input_address: str,
+        output_address: str,
+        metrics: EngineMetrics,
+        traces_endpoint: str | None,
     ) -> "EngineClient":
         """Bind both sockets, prepare the tokenizer, and wait until a core reports ready.
 
-        Call it in a thread, beside the worker's load; `release` ends the wait.
+        Call it in a thread, beside the worker's load; `release` ends the wait. What the engine counts goes
+        to `metrics` until `close`; it adds spans to traces if there is an endpoint for them.
         """
-        llm = AsyncLLM.from_vllm_config(
-            pickle.loads(config),
-            disable_log_stats=True,
-            client_addresses={"input_address": input_address, "output_address": output_address},
-        )
-        return cls(llm, spec)
+        collectors = metrics.of(spec.name)
+        end_metrics = partial(collectors.end, collectors.begin())
+        try:
+            llm = AsyncLLM.from_vllm_config(
+                pickle.loads(config),
+                disable_log_stats=True,  # none of vLLM's own loggers, only this one
+                stat_loggers=[collectors.stat_logger()],
+                client_addresses={"input_address": input_address, "output_address": output_address},
+            )
+        except BaseException:
+            end_metrics()
+            raise
+        if traces_endpoint:
+            # Not in the configuration: each engine would replace the process's tracer, and leave a thread.
+            llm.observability_config.otlp_traces_endpoint = traces_endpoint
+            llm.output_processor.tracing_enabled = True
+        return cls(llm, spec, end_metrics)
 
     @staticmethod
     def release(input_address: str) -> None:
@@ -79,6 +100,7 @@ class EngineClient:
         *,
         go_on: bool = False,
         priority: int = 0,
+        trace_headers: Mapping[str, str] | None = None,
     ) -> AsyncGenerator[GenerationChunk]:
         """Answer a conversation.
 
@@ -88,6 +110,7 @@ class EngineClient:
             request_id: unique name of the request.
             go_on: whether the last turn is the model's own, to be gone on with.
             priority: the lease's; lower goes first.
+            trace_headers: the trace that the request belongs to.
 
         Raises:
             BadRequestError: the prompt doesn't fit, the template refuses the turns, or an option is out
@@ -101,7 +124,9 @@ class EngineClient:
         params = self._sampling_params(options, prompt_tokens)
         token_count = 0
         try:
-            async for output in self._llm.generate(prompt, params, request_id, priority=priority):
+            async for output in self._llm.generate(
+                prompt, params, request_id, priority=priority, trace_headers=trace_headers
+            ):
                 completion = output.outputs[0]
                 token_count += len(completion.token_ids)
                 yield GenerationChunk(
@@ -240,6 +265,7 @@ class EngineClient:
     async def close(self) -> None:
         """Close sockets and tokenizer. The core must have stopped or died before: its socket lingers."""
         self.stop_listening()
+        self._end_metrics()
         resources = self._llm.engine_core.resources
         self._llm.engine_core.shutdown()
         if resources.output_queue_task is not None:

@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 from workbench.engine.environment import prepare_app
 from workbench.engine.host import LoadTimes
+from workbench.engine.metrics import EngineMetrics
 from workbench.engine.prepared.store import PreparedStore
 from workbench.engine.spec import ModelSpec
 from workbench.pool.worker import Worker
@@ -42,9 +43,16 @@ class BringUpTimes:
 
 
 class BringUp:
-    """Carries out loads. Keeps threads of its own: an attach blocks as long as its load takes."""
+    """Carries out loads. Keeps threads of its own: an attach blocks as long as its load takes.
 
-    def __init__(self) -> None:
+    Args:
+        traces_endpoint: where traces go, to which engines are to add; None for no traces.
+    """
+
+    def __init__(self, traces_endpoint: str | None = None) -> None:
+        self._traces_endpoint = traces_endpoint
+        self.metrics = EngineMetrics()
+        """What vLLM counts, for each model."""
         self._attaching = ThreadPoolExecutor(MAX_ATTACHING, thread_name_prefix="attach")
         self._threads = ThreadPoolExecutor(2, thread_name_prefix="engine")
         self._sockets: Path | None = None
@@ -118,7 +126,7 @@ class BringUp:
         input_address, output_address = f"{name}-in", f"{name}-out"
         worker.load(config, input_address, output_address)  # raises if the worker has died meanwhile
         attach = asyncio.ensure_future(
-            _in_thread(self._attaching, _attach, config, spec, input_address, output_address)
+            _in_thread(self._attaching, self._attach, config, spec, input_address, output_address)
         )
         try:
             both: set[asyncio.Future[Any]] = {attach, loaded}
@@ -132,6 +140,15 @@ class BringUp:
             raise
         attached = time.perf_counter()
         return client, BringUpTimes(configured - began, times, attached - configured - times.total_s)
+
+    def _attach(
+        self, config: bytes, spec: ModelSpec, input_address: str, output_address: str
+    ) -> "EngineClient":
+        from workbench.engine.client import EngineClient
+
+        return EngineClient.attach(
+            config, spec, input_address, output_address, self.metrics, self._traces_endpoint
+        )
 
     async def _give_up_attach(self, attach: "asyncio.Future[EngineClient]", input_address: str) -> None:
         if not attach.done():
@@ -194,12 +211,6 @@ def _supported_architectures() -> frozenset[str]:
     from workbench.engine.config import supported_architectures
 
     return supported_architectures()
-
-
-def _attach(config: bytes, spec: ModelSpec, input_address: str, output_address: str) -> "EngineClient":
-    from workbench.engine.client import EngineClient
-
-    return EngineClient.attach(config, spec, input_address, output_address)
 
 
 def _release(input_address: str) -> None:

@@ -186,6 +186,7 @@ class RunnerSet:
             worker=runner.worker.id,
             source=runner.from_residency,
             seconds=round(runner.swap.total_s, 3),
+            phases={name: round(seconds, 3) for name, seconds in runner.swap.phases.items()},
         )
 
     def _is_here(self, runner: Runner) -> bool:

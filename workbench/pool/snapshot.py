@@ -3,6 +3,7 @@
 Moments are of the clock `time.monotonic`: with ages in their place, no two pictures would be equal.
 """
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Literal
 
@@ -154,3 +155,17 @@ class SwapRecord:
     """What the client took longer than the worker."""
     total_s: float = 0.0
     device_bytes: int = 0
+
+    @property
+    def phases(self) -> Mapping[str, float]:
+        """Seconds of each phase, in their order."""
+        if self.woken:
+            return {"wait": self.wait_s, "wake": self.weights_s}
+        return {
+            "wait": self.wait_s,
+            "configure": self.configure_s,
+            "create": self.create_s,
+            "weights": self.weights_s,
+            "kv_cache": self.kv_cache_s,
+            "attach": self.attach_s,
+        }

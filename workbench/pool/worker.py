@@ -81,7 +81,13 @@ class Worker:
 
     @classmethod
     async def start(
-        cls, worker_id: str, device: str, log_path: Path, prepared_dir: Path, prepared_bytes: int
+        cls,
+        worker_id: str,
+        device: str,
+        log_path: Path,
+        json_logs: bool,
+        prepared_dir: Path,
+        prepared_bytes: int,
     ) -> "Worker":
         """Start a process; it reports Warmed once it can take a model.
 
@@ -89,6 +95,7 @@ class Worker:
             worker_id: unique for the app's life.
             device: "cpu" or "cuda:NAME".
             log_path: file that its output goes to.
+            json_logs: whether it logs a JSON object a line.
             prepared_dir: folder of prepared weights, shared by all workers.
             prepared_bytes: what that folder may hold.
         """
@@ -104,6 +111,7 @@ class Worker:
                 f"--name=wb-{worker_id}",
                 f"--prepared={prepared_dir}",
                 f"--prepared-bytes={prepared_bytes}",
+                *(("--json-logs",) if json_logs else ()),
                 stdin=asyncio.subprocess.DEVNULL,
                 stdout=log,
                 stderr=log,

@@ -7,13 +7,13 @@ pipe, so that a ping is answered and a cancel is heard while the main thread loa
 import argparse
 import contextlib
 import ctypes
+import logging
 import os
 import queue
 import signal
 import socket
 import threading
 import time
-import traceback
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -37,10 +37,15 @@ from workbench.pool.messages import (
     frame,
     receive,
 )
+from workbench.pool.worker_log import write_json_lines
 
 T = TypeVar("T")
 
+log = logging.getLogger("workbench.worker")
+
 PR_SET_PDEATHSIG = 1
+PROCESS_PREFIX = "wb-"
+"""Of a process's name, before the worker's id."""
 PROGRESS_INTERVAL_S = 0.1
 WARM_UP_NICENESS = 19
 CLEAN_NICENESS = 10
@@ -84,7 +89,7 @@ class WorkerProcess:
                 command.config, command.input_address, command.output_address, self._report_bytes
             )
         except Exception as error:
-            traceback.print_exc()
+            log.exception("the load failed")
             failure = first_line(error)
         if failure:  # outside of `except`, whose traceback holds what was built so far
             self._host.release()
@@ -140,14 +145,17 @@ def main() -> None:
     parser.add_argument("--name", required=True)
     parser.add_argument("--prepared", type=Path, required=True, help="folder of prepared weights")
     parser.add_argument("--prepared-bytes", type=int, required=True, help="its limit")
+    parser.add_argument("--json-logs", action="store_true")
     arguments = parser.parse_args()
     _name_process(arguments.name)
+    if arguments.json_logs:
+        write_json_lines(arguments.name.removeprefix(PROCESS_PREFIX))
     prepared = PreparedStore(arguments.prepared, arguments.prepared_bytes)
     worker = WorkerProcess(socket.socket(fileno=arguments.pipe), arguments.device, prepared)
     try:
         worker.run()
     except BaseException as error:
-        traceback.print_exc()
+        log.exception("the worker ends")
         worker.crash(str(error) or type(error).__name__)
         os._exit(1)  # threads of a failed engine must not hold the process
 

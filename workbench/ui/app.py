@@ -62,7 +62,8 @@ TOPBAR = """<header><a class="brand" href="./"><span aria-hidden="true">◪</spa
 <a href="models" data-page="models">Models</a>
 <a href="keys" data-page="keys" class="admin-only">Keys</a></nav></header>"""
 TOOLS = """<button type="button" id="theme-button" aria-label="Dark or light">◐</button>
-<button type="button" id="sign-out" aria-label="Sign out" title="Sign out" hidden>⏻</button>"""
+<button type="button" id="sign-out" aria-label="Sign out" title="Sign out" hidden>
+<svg viewBox="0 0 24 24" aria-hidden="true"><path d="M10 4H5v16h5M15 8l4 4-4 4M19 12H9"/></svg></button>"""
 
 
 def build_page(workbench: Workbench, flow: ChatFlow) -> gr.Blocks:

@@ -70,7 +70,7 @@
 
   /* Something to copy that is not shown again. */
   async function tell({ text, more, secret }) {
-    const shown = element("input", { value: secret, readOnly: true, ariaLabel: text, className: "secret" });
+    const shown = element("textarea", { value: secret, readOnly: true, rows: 2, ariaLabel: text, className: "secret" });
     shown.addEventListener("focus", () => shown.select());
     const copy = element("button", { textContent: "Copy", type: "button", className: "primary" });
     copy.addEventListener("click", async () => {
