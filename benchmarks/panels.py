@@ -3,12 +3,16 @@
 Four streams ask a demo model without end. By turns ten pages are open (two of each kind) or none, a few
 seconds each, over and over; neighbouring turns make a pair, and every other pair begins with the pages, so
 that what drifts, drifts for both. `throughput_ratio` is tokens per second with pages over those without, the
-median of the pairs; half of them lie in `throughput_ratio_spread`.
+median of the pairs; half of them lie in `throughput_ratio_spread`, and `throughput_ratio_error` is what the
+median may be beside the truth (its standard error).
 
 `ms_per_s` is what one of the ten costs: processor time of the app per second with pages, less what the same
 tokens cost without, over ten. `ms_per_s_…_alone` are what a single page of a kind adds, which has its frames
-made for it alone. The pages are read by another process (`benchmarks/open_pages.py`); real ones are read by
-other machines, while this one's time, `reader_ms_per_s`, is lost to the engine and so is in the ratio.
+made for it alone. That is less than the app's time for four streams differs by from turn to turn; so it is
+measured while one short answer follows another, which changes what pages show just as often.
+
+The pages are read by another process (`benchmarks/open_pages.py`); real ones are read by other machines,
+while this one's time, `reader_ms_per_s`, is lost to the engine and so is in the ratio.
 
 `largest_frame_bytes` is the largest frame of all: of the pages that were open, and of a made-up pool of
 100,000 blocks, all held, by requests far apart.
@@ -38,14 +42,28 @@ from workbench.values import KvCacheView, SamplingOptions, Token
 MODEL = "storyteller"
 KINDS = ("chat", "kv", "latency", "pool", "models")
 PAGES = KINDS * 2
-STREAMS = 4
-OPTIONS = SamplingOptions(temperature=0, max_tokens=128)
 HEROES = ("fox", "bear", "cat", "dog", "hen", "owl", "frog", "wolf", "duck", "lion", "mole", "crab")
 TURN_S = 5.0
 SETTLE_S = 1.0
 """After pages have been opened or closed, before a turn begins."""
+MEDIAN_ERROR = 1.2533
+"""Standard error of a median over that of a mean."""
 BLOCKS = 100_000
 HOLDERS = 256
+
+
+@dataclass(frozen=True, slots=True)
+class Pace:
+    """How much is asked."""
+
+    streams: int
+    max_tokens: int
+    pause_s: float = 0.0
+    """After each answer."""
+
+
+FULL = Pace(streams=4, max_tokens=128)
+LIGHT = Pace(streams=1, max_tokens=16, pause_s=0.3)
 
 
 @dataclass(frozen=True, slots=True)
@@ -93,8 +111,9 @@ async def served(workbench: Workbench) -> AsyncIterator[str]:
 class Load:
     """Streams that ask again as soon as they are answered, as long as the context lasts."""
 
-    def __init__(self, workbench: Workbench) -> None:
+    def __init__(self, workbench: Workbench, pace: Pace) -> None:
         self._workbench = workbench
+        self._pace = pace
         self._prompts = (
             f"Tell me a story about a {hero}, number {number}"
             for number, hero in enumerate(itertools.cycle(HEROES))
@@ -103,7 +122,7 @@ class Load:
         self._streams: list[asyncio.Task[None]] = []
 
     async def __aenter__(self) -> "Load":
-        self._streams = [asyncio.create_task(self._ask()) for _ in range(STREAMS)]
+        self._streams = [asyncio.create_task(self._ask()) for _ in range(self._pace.streams)]
         return self
 
     async def __aexit__(self, *exc: object) -> None:
@@ -112,13 +131,15 @@ class Load:
         await asyncio.gather(*self._streams, return_exceptions=True)
 
     async def _ask(self) -> None:
+        options = SamplingOptions(temperature=0, max_tokens=self._pace.max_tokens)
         for prompt in self._prompts:
             before = 0
-            async with contextlib.aclosing(self._workbench.chat(MODEL, prompt, options=OPTIONS)) as events:
+            async with contextlib.aclosing(self._workbench.chat(MODEL, prompt, options=options)) as events:
                 async for event in events:
                     if isinstance(event, Token):
                         self._tokens += event.token_count - before
                         before = event.token_count
+            await asyncio.sleep(self._pace.pause_s)
 
     async def turn(self) -> Turn:
         """What is got and spent in `TURN_S` from now on.
@@ -153,9 +174,10 @@ async def measure(rounds: int, rounds_alone: int) -> Figures:
             await until(lambda: workbench.pool().warm)
             await workbench.load(MODEL)
             await until(lambda: all(worker.state != "starting" for worker in workbench.pool().workers))
-            async with Load(workbench) as load:
+            async with Load(workbench, FULL) as load:
                 await pairs(load, url, PAGES, 1)
                 together = await pairs(load, url, PAGES, rounds)
+            async with Load(workbench, LIGHT) as load:
                 alone = {kind: await pairs(load, url, [kind], rounds_alone) for kind in KINDS}
     return figures_of(together, alone)
 
@@ -167,6 +189,7 @@ def figures_of(together: Sequence[Pair], alone: dict[str, list[Pair]]) -> Figure
     figures: Figures = {
         "throughput_ratio": round(statistics.median(ratios), 4),
         "throughput_ratio_spread": [round(percentile(ratios, share), 4) for share in (0.25, 0.75)],
+        "throughput_ratio_error": round(MEDIAN_ERROR * statistics.stdev(ratios) / len(ratios) ** 0.5, 4),
         "throughput_ratio_all": [round(ratio, 4) for ratio in ratios],
         "tokens_per_s": round(statistics.median(pair.alone.tokens_per_s for pair in together), 1),
         "ms_per_s": round(statistics.median(costs), 2),
