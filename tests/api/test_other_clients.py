@@ -123,7 +123,7 @@ def examine(operation) -> None:
     described = operation.definition.raw["responses"]
 
     @given(case=operation.as_strategy())
-    @settings(max_examples=10, deadline=None, suppress_health_check=list(HealthCheck), database=None)
+    @settings(max_examples=5, deadline=None, suppress_health_check=list(HealthCheck), database=None)
     def call(case) -> None:
         if operation.path in PATHS and isinstance(case.body, dict):
             case.body["model"] = "embedder" if operation.path in EMBEDDING else "adder"
