@@ -29,7 +29,10 @@ workbench.chat.side = (() => {
       else showList(update.list);
     }
     if (update.presets !== undefined) showPresets(update.presets);
-    if (update.system !== undefined) byId("system-prompt").value = update.system;
+    if (update.system !== undefined) {
+      byId("system-prompt").value = update.system;
+      choosePreset(""); // another chat has its own
+    }
     for (const [name, text] of Object.entries(update.options ?? {})) parameter(name).value = text;
   }
 
@@ -111,18 +114,25 @@ workbench.chat.side = (() => {
 
   async function usePreset() {
     const name = byId("preset").value;
-    byId("delete-preset").hidden = !name;
-    if (!name) return;
+    if (!name) {
+      show({ system: "", options: Object.fromEntries(parameterInputs().map((input) => [input.name, ""])) });
+      return;
+    }
     const reply = await chat.act({ do: "use_preset", name });
     if (reply) show(reply.show);
+    choosePreset(reply ? name : "");
+  }
+
+  function choosePreset(name) {
+    byId("preset").value = name;
+    byId("delete-preset").hidden = !name;
   }
 
   async function savePreset(button) {
     const reply = await chat.act({ do: "save_preset", system: byId("system-prompt").value, ...parameters() }, button);
     if (!reply) return;
     show(reply.show);
-    byId("preset").value = reply.saved;
-    byId("delete-preset").hidden = false;
+    choosePreset(reply.saved);
   }
 
   async function deletePreset(button) {
