@@ -112,5 +112,6 @@ def test_sums_a_story_a_killed_worker_and_a_restart(page: Page, tmp_path):
         expect(page.get_by_test_id("error")).to_contain_text("was killed (SIGKILL)")
         expect(page.locator("#chat")).to_contain_text(STORY)
         page.get_by_role("button", name="New chat").click()
+        expect(answers(page)).to_have_count(0)
         pick(page, "adder")
         ask_sum(page, *SUMS[2])
