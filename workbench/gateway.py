@@ -3,10 +3,11 @@
 import asyncio
 import contextlib
 import dataclasses
+import json
 import time
 from collections.abc import AsyncGenerator, Awaitable, Callable, Iterator, Mapping
 from contextlib import AsyncExitStack, contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol, Self
 
@@ -44,18 +45,6 @@ class Application(Protocol):
 
 
 @dataclass(frozen=True, slots=True)
-class Target:
-    """What a name in a request stands for."""
-
-    name: str
-    """As asked for."""
-    model: str
-    system: str = ""
-    options: Mapping[str, Any] = field(default_factory=dict)
-    context_length: int | None = None
-
-
-@dataclass(frozen=True, slots=True)
 class Wish:
     """What a request says for itself where several wait."""
 
@@ -80,7 +69,7 @@ class ApiRequest:
     def __init__(
         self,
         gateway: "Gateway",
-        target: Target,
+        target: VariantView,
         request_id: str,
         wish: Wish,
         arrival: Arrival,
@@ -247,16 +236,14 @@ class Gateway:
         await asyncio.to_thread(self._catalog.remove_variant, name)
         await self.start()
 
-    def resolve(self, name: str) -> Target:
-        """What a request that names `name` is for.
+    def resolve(self, name: str) -> VariantView:
+        """What a request that names `name` is for; a model is its own variant without defaults.
 
         Raises:
             NotFoundError: neither a model nor a variant is called so.
         """
-        variant = self._variants.get(name)
-        if variant is None:
-            return Target(name, self._known(name))
-        return Target(name, variant.model, variant.system, variant.options, variant.context_length)
+        row = self._variants.get(name)
+        return _view(row) if row is not None else VariantView(name, self._known(name))
 
     def _known(self, name: str) -> str:
         try:
@@ -273,7 +260,7 @@ class Gateway:
     # Requests.
 
     async def refusal(
-        self, target: Target, path: str, scope: Mapping[str, Any], body: bytes
+        self, target: VariantView, path: str, scope: Mapping[str, Any], body: bytes
     ) -> tuple[int, bytes] | None:
         """What vLLM says to a request that its model could never take; None if it may be asked for.
 
@@ -286,7 +273,20 @@ class Gateway:
         spec = await self.library.servable(target.model)
         if not is_for(path, generates=await self._generates(spec)):
             raise wrong_kind(target.model, path)
-        return await refusal(dict(scope), body)
+        if (refused := await refusal(dict(scope), body)) is not None:
+            return refused
+        self._check_length(target, body)
+        return None
+
+    def _check_length(self, target: VariantView, body: bytes) -> None:
+        """Raise BadRequestError for an answer longer than the model's context, as far as that is known."""
+        asked, length = json.loads(body), self.library.view(target.model).served_length
+        for name in ("max_tokens", "max_completion_tokens", "max_output_tokens"):
+            most = asked.get(name)
+            if target.context_length is None and length and type(most) is int and most > length:
+                raise BadRequestError(
+                    f"{name} is {most}, but {target.model} holds {length} tokens with the prompt."
+                )
 
     async def description(self) -> dict[str, Any]:
         """The OpenAPI description of the routes that models answer."""
@@ -303,7 +303,7 @@ class Gateway:
         return DOCS
 
     def request(
-        self, target: Target, request_id: str, wish: Wish, arrival: Arrival, *, measured: bool = True
+        self, target: VariantView, request_id: str, wish: Wish, arrival: Arrival, *, measured: bool = True
     ) -> ApiRequest:
         """A request for a model; nothing is asked for until it is entered.
 

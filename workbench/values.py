@@ -4,7 +4,7 @@ from workbench.access.access import LOCAL, NOBODY, SIGN_IN_S, Caller, KeyView
 from workbench.access.limits import Limits
 from workbench.engine.kv_cache import BlockState, KvSnapshot
 from workbench.engine.spec import SamplingOptions
-from workbench.gateway import ApiRequest, Application, Target, Wish, wrong_kind
+from workbench.gateway import ApiRequest, Application, Wish, wrong_kind
 from workbench.kv_caches import KvCacheView
 from workbench.pool.giving_way import GivingWay
 from workbench.pool.history import Departure, TimelineRow, TimelineSpan
@@ -77,7 +77,6 @@ __all__ = [
     "SamplingOptions",
     "SwapRecord",
     "SwitchView",
-    "Target",
     "TimelineRow",
     "TimelineSpan",
     "Token",

@@ -5,11 +5,11 @@ import pytest
 from workbench.access.access import LOCAL, Caller
 from workbench.api.request_defaults import check_size, wish_of, with_defaults
 from workbench.errors import BadRequestError
-from workbench.values import Target
+from workbench.values import VariantView
 
 CHAT, RESPONSES, MESSAGES = "/v1/chat/completions", "/v1/responses", "/v1/messages"
-PLAIN = Target("adder", "adder")
-TERSE = Target("terse", "adder", "Be brief.", {"temperature": 0.1, "max_tokens": 9, "stop": ("\n",)})
+PLAIN = VariantView("adder", "adder")
+TERSE = VariantView("terse", "adder", "Be brief.", {"temperature": 0.1, "max_tokens": 9, "stop": ("\n",)})
 LAPTOP = Caller(1, "laptop", frozenset({"chat"}))
 ASKED = {"role": "user", "content": "Hello"}
 

@@ -63,11 +63,20 @@ def test_a_client_that_asks_for_it_is_told_each_stage_of_a_switch(http):
     assert said(answer, True) == "38 + 47 = 85"
 
 
-def test_bad_input_switches_nothing(http):
+@pytest.mark.parametrize(
+    ("bad", "says"),
+    [
+        ({"temperature": "hot"}, "temperature"),
+        ({"temperature": -3}, "temperature"),
+        ({"top_p": 7}, "top_p"),
+        ({"max_tokens": 999_999}, "1024"),
+    ],
+)
+def test_bad_input_switches_nothing(http, bad, says):
     unload_all(http)
-    answer = http.post("/v1/chat/completions", json=chat("adder", temperature="hot"))
+    answer = http.post("/v1/chat/completions", json=chat("adder", **bad))
     assert answer.status_code == 400
-    assert "temperature" in answer.json()["error"]["message"]
+    assert says in answer.json()["error"]["message"]
     cards = {card["id"]: card for card in http.get("/v1/models").json()["data"]}
     assert cards["adder"]["residency"] == "disk"
 

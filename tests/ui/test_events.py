@@ -43,9 +43,10 @@ async def test_the_first_frame_comes_at_once_and_the_next_on_change(monkeypatch)
     assert first["data"]["warm"] is True
     assert first["data"]["models"][0]["residency"] == "disk"
     await workbench.load("adder")
-    second = await next_frame(stream)
-    assert second["data"]["models"][0]["residency"] == "device"
-    assert second["server"] == first["server"]
+    frame = first
+    while frame["data"]["models"][0]["residency"] != "device":  # a frame may fall into the load
+        frame = await next_frame(stream)
+    assert frame["server"] == first["server"]
     await stream.aclose()
 
 

@@ -4,6 +4,8 @@ from typing import Annotated, Generic, Literal, TypeVar
 
 from pydantic import BaseModel, ConfigDict, Field
 
+from workbench.values import Residency
+
 T = TypeVar("T")
 
 Text = Annotated[str, Field(pattern=r"^[^\x00-\x1f\x7f]*$", max_length=1024)]
@@ -79,18 +81,7 @@ class ModelInfo(Answer):
     name: str
     source: str
     """Hub id, or folder."""
-    residency: Literal[
-        "hub",
-        "downloading",
-        "disk",
-        "asleep",
-        "loading",
-        "waking",
-        "device",
-        "sleeping",
-        "unloading",
-        "broken",
-    ]
+    residency: Residency
     architecture: str
     parameters: int
     weight_bytes: int

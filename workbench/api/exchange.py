@@ -125,7 +125,9 @@ class Exchange:
         await self._send({"type": "http.response.body", "body": body})
 
     async def fail(self, error: WorkbenchError, *, param: str | None = None, code: str | None = None) -> None:
-        """Answer an error, inside the stream if it has begun."""
+        """Answer an error, inside the stream if it has begun; an answer that is complete stays as it is."""
+        if self.complete:
+            return
         if self._streams:
             body = _as_events(json.dumps(error_body(error, param=param, code=code)).encode())
             await self._send({"type": "http.response.body", "body": body})

@@ -28,7 +28,7 @@ from workbench.api.request_defaults import (
 from workbench.api.routes import while_connected
 from workbench.errors import BadRequestError, NotFoundError, WorkbenchError
 from workbench.service import Workbench
-from workbench.values import ApiRequest, Application, Arrival, Target, wrong_kind
+from workbench.values import ApiRequest, Application, Arrival, VariantView, wrong_kind
 
 log = structlog.get_logger("workbench.api")
 
@@ -121,7 +121,7 @@ class OpenAIGateway:
         self,
         exchange: Exchange,
         body: Mapping[str, Any],
-        target: Target,
+        target: VariantView,
         request: ApiRequest,
         stack: AsyncExitStack,
     ) -> Application | None:

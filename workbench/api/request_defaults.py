@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from workbench.errors import BadRequestError
-from workbench.values import Caller, Target, Wish
+from workbench.values import Caller, VariantView, Wish
 
 GENERATING = ("/v1/chat/completions", "/v1/completions", "/v1/responses", "/v1/messages")
 CHARACTERS_A_TOKEN = 4
@@ -24,7 +24,7 @@ NO_SUCH_FIELD: Mapping[str, frozenset[str]] = {
 }
 
 
-def with_defaults(path: str, body: Mapping[str, Any], target: Target) -> Mapping[str, Any]:
+def with_defaults(path: str, body: Mapping[str, Any], target: VariantView) -> Mapping[str, Any]:
     """The body as the model is to get it; the same object where nothing is to be changed."""
     if target.name == target.model:
         return body

@@ -11,6 +11,7 @@ import contextlib
 import copy
 import functools
 import hashlib
+import json
 import time
 from argparse import Namespace
 from collections.abc import AsyncGenerator, Callable, Iterator
@@ -32,8 +33,9 @@ from vllm.entrypoints.pooling.pooling import api_router as pooling
 from vllm.entrypoints.pooling.scoring import api_router as scoring
 from vllm.entrypoints.serve.exception_handling.register import init_exception_handler
 from vllm.entrypoints.serve.tokenize.api_router import attach_router as attach_tokenize_router
-from vllm.exceptions import GenerationError, VLLMValidationError
+from vllm.exceptions import GenerationError, VLLMClientError, VLLMValidationError
 from vllm.outputs import PoolingRequestOutput, RequestOutput
+from vllm.sampling_params import SamplingParams
 from vllm.tasks import POOLING_TASKS
 from vllm.utils.argparse_utils import FlexibleArgumentParser
 from vllm.v1.engine.exceptions import EngineDeadError, EngineGenerateError
@@ -41,7 +43,7 @@ from vllm.v1.engine.exceptions import EngineDeadError, EngineGenerateError
 from workbench.engine.parsers import Parsers
 from workbench.engine.spec import ModelSpec
 from workbench.engine.watch import WATCH, Watch
-from workbench.errors import WorkbenchError
+from workbench.errors import BadRequestError, WorkbenchError
 
 if TYPE_CHECKING:
     from vllm.v1.engine.async_llm import AsyncLLM
@@ -57,6 +59,11 @@ POOLING_PATHS = frozenset(
     {"/v1/embeddings", "/v1/score", "/v1/rerank", "/score", "/rerank", "/pooling", "/classify"}
 )
 BOTH_KINDS = frozenset({"/tokenize", "/detokenize"})
+SAMPLING = (
+    *("temperature", "top_p", "top_k", "min_p"),
+    *("repetition_penalty", "presence_penalty", "frequency_penalty"),
+)
+"""Sampling parameters that vLLM checks alone, without regard to a model or to each other."""
 REFUSALS = (400, 413, 415, 422)
 """What vLLM answers to a body that it can't read."""
 
@@ -233,6 +240,9 @@ async def refusal(scope: Scope, body: bytes) -> tuple[int, bytes] | None:
     """What vLLM says to a request that no model could take: status and JSON; None if it may be sent on.
 
     The routes are asked without a model behind them: one that gets past the checks of its body finds none.
+
+    Raises:
+        BadRequestError: a sampling parameter is out of range, which the routes leave to the model.
     """
     status, answer = 0, b""
     read = False
@@ -254,7 +264,14 @@ async def refusal(scope: Scope, body: bytes) -> tuple[int, bytes] | None:
 
     with contextlib.suppress(Exception):  # some routes fail where there is no model, others say so
         await _unserved()({**scope, "state": {}}, receive, send)
-    return (status, answer) if status in REFUSALS else None
+    if status in REFUSALS:
+        return status, answer
+    asked = json.loads(body)
+    try:
+        SamplingParams(**{name: asked[name] for name in SAMPLING if asked.get(name) is not None})
+    except (VLLMClientError, ValueError, TypeError) as error:
+        raise BadRequestError(f"{error}") from error
+    return None
 
 
 def describe() -> dict[str, Any]:
