@@ -71,7 +71,7 @@ def read_settings(arguments: list[str]) -> Settings:
 
 async def serve(settings: Settings, began: float) -> None:
     """Start the pool, bring the page up, import the engine behind it; end at SIGINT or SIGTERM."""
-    from workbench.server import PageServer, bind, build_app
+    from workbench.server import PageServer, bind, build_app, import_page
     from workbench.service import Workbench
 
     stopping = asyncio.Event()
@@ -83,6 +83,7 @@ async def serve(settings: Settings, began: float) -> None:
             stack.push_async_callback(workbench.close)
             await workbench.start()
             first_key = await workbench.access.first_key()
+            await asyncio.to_thread(import_page)  # meanwhile the pool starts its first worker
             server = PageServer(build_app(workbench), listener, settings.root_path, settings.max_body_bytes)
             serving = asyncio.create_task(server.run_until_stopped())
             announcing = asyncio.create_task(_announce(server, workbench, first_key, began))

@@ -3,6 +3,7 @@
 import asyncio
 import contextlib
 import errno
+import importlib
 import socket
 from collections.abc import Iterator
 
@@ -52,17 +53,26 @@ def bind(host: str, port: int) -> socket.socket:
     return listener
 
 
+def import_page() -> None:
+    """Import Gradio and the page, which takes 3 s of `build_app`'s time; may be called in a thread."""
+    importlib.import_module("workbench.ui.app")
+
+
 def build_app(workbench: Workbench) -> ASGIApp:
-    """The whole web application. Imports Gradio, which takes 3 s."""
+    """The whole web application. Imports Gradio unless `import_page` has."""
     from workbench.ui.app import mount
 
     metrics = MetricsPage(workbench)
+
+    def logged(part: ASGIApp) -> ASGIApp:
+        return AccessLog(part, metrics.on_api_request, workbench.measurements.traces)
+
     app = FastAPI(title="Workbench", docs_url=None, redoc_url=None, openapi_url=None)
     app.include_router(metrics.router())
-    mount_api(app, workbench)
+    mount_api(app, workbench, logged)
     served = for_other_origins(mount(app, workbench), workbench.settings.allowed_origins)
     # Around all else: what is refused has an id and a line too.
-    return RequestIds(AccessLog(served, metrics.on_api_request, workbench.measurements.traces))
+    return RequestIds(logged(served))
 
 
 class PageServer(uvicorn.Server):

@@ -64,6 +64,16 @@ async def test_two_requests_side_by_side_on_one_websocket(socket):
     assert whole["data"]["choices"][0]["message"]["content"]
 
 
+async def test_each_request_of_a_websocket_is_logged(api_app):
+    url, headers = api_app.url.replace("http", "ws") + "/v1/ws", {"X-Request-Id": "mine"}
+    async with websockets.connect(url, additional_headers=headers) as connection:
+        socket = Socket(connection)
+        await socket.send(id=1, path="/v1/completions", body={"model": "adder", "prompt": "1"})
+        await socket.until_done(1)
+    told = (r"request_id=mine-1\b", r"path=/v1/completions\b", r"model=adder\b", r"tokens=\d")
+    api_app.wait_for("(?m)^" + "".join(f"(?=.*{field})" for field in told), 10)
+
+
 async def test_a_websocket_tells_errors_and_goes_on(socket):
     await socket.send(id=1, path="/v1/chat/completions", body={"model": "nobody", "messages": SUM})
     (error, _) = await socket.until_done(1)

@@ -10,6 +10,7 @@ from structlog.testing import LogCapture
 from workbench.api.access_log import AccessLog, ApiRequest
 from workbench.api.request_id import RequestIds
 from workbench.telemetry.traces import Traces
+from workbench.values import Caller
 
 
 @pytest.fixture
@@ -35,6 +36,7 @@ def client(lines, ended: list[ApiRequest]) -> httpx.AsyncClient:
         structlog.get_logger().info("inside")
         request.scope["state"]["model"] = name
         request.scope["state"]["tokens"] = 7
+        request.scope["state"]["caller"] = Caller(1, "laptop", frozenset({"chat"}))
         return {"id": request.scope["state"]["request_id"]}
 
     @app.get("/v1/broken")
@@ -88,12 +90,14 @@ async def test_a_request_of_the_api_is_one_line(client: httpx.AsyncClient, lines
     await client.get("/events")
     assert (await client.get("/v1beta")).status_code == 404  # not below /v1
     (line,) = [line for line in lines if line["event"] == "request"]
-    assert {name: line[name] for name in ("method", "path", "status", "model", "tokens", "log_level")} == {
+    told = ("method", "path", "status", "model", "tokens", "key", "log_level")
+    assert {name: line[name] for name in told} == {
         "method": "GET",
         "path": "/v1/models/adder",
         "status": 200,
         "model": "adder",
         "tokens": 7,
+        "key": "laptop",
         "log_level": "info",
     }
     assert line["seconds"] >= 0

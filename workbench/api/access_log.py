@@ -13,6 +13,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from structlog.contextvars import bound_contextvars
 
 from workbench.telemetry.traces import Traces
+from workbench.values import Caller
 
 log = structlog.get_logger("workbench.access")
 
@@ -53,7 +54,8 @@ class AccessLog:
     """ASGI middleware inside of `RequestIds`: logs requests of the API when they end, and tells `on_end`.
 
     Handlers may put "model" and "tokens" (of the answer) into `scope["state"]`, which are logged where they
-    are there, and "route" where the path of their route doesn't say what was called.
+    are there, and "route" where the path of their route doesn't say what was called. The "caller" that the
+    access guard puts there is logged by the name of its key.
     """
 
     def __init__(self, app: ASGIApp, on_end: Callable[[ApiRequest], None], traces: Traces) -> None:
@@ -97,6 +99,9 @@ class AccessLog:
     def _end(self, scope: Scope, request: ApiRequest) -> None:
         state = scope["state"]
         told = {name: state[name] for name in ("model", "tokens") if state.get(name) is not None}
+        caller: Caller | None = state.get("caller")
+        if caller is not None and caller.key_id is not None:
+            told["key"] = caller.name
         log.info(
             "request",
             method=request.method,

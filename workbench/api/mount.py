@@ -1,5 +1,7 @@
 """Puts the API on the application."""
 
+from collections.abc import Callable
+
 from fastapi import APIRouter, FastAPI
 from starlette.middleware.cors import CORSMiddleware
 from starlette.routing import Route, WebSocketRoute
@@ -16,12 +18,19 @@ from workbench.api.websocket import serve as serve_websocket
 from workbench.service import Workbench
 
 
-def mount_api(app: FastAPI, workbench: Workbench) -> None:
-    """Serve `/v1` and what else clients call; call it before the page is mounted."""
+def mount_api(app: FastAPI, workbench: Workbench, logged: Callable[[ASGIApp], ASGIApp]) -> None:
+    """Serve `/v1` and what else clients call; call it before the page is mounted.
+
+    Args:
+        app: where to.
+        workbench: what they use.
+        logged: puts the access log around what serves requests that `app` doesn't see: a WebSocket's.
+    """
     gateway = OpenAIGateway(workbench)
+    gateway_of_sockets = logged(gateway)
 
     async def over_websocket(websocket: WebSocket) -> None:
-        await serve_websocket(websocket, gateway)
+        await serve_websocket(websocket, gateway_of_sockets)
 
     app.include_router(health_router(workbench))
     for path in PATHS:

@@ -24,6 +24,7 @@ from typing import Any
 import structlog
 from starlette.types import ASGIApp, Message, Scope
 from starlette.websockets import WebSocket, WebSocketDisconnect
+from structlog.contextvars import bound_contextvars
 
 from workbench.api.access_guard import SUBPROTOCOL
 from workbench.api.openai import PATHS
@@ -124,8 +125,10 @@ class _Connection:
 
     async def _answer(self, request: _Request) -> None:
         response = _Response(lambda message: self._send({"id": request.id, **message}))
+        scope = self._scope(request)
         try:
-            await self._gateway(self._scope(request), request.receive(), response.take)
+            with bound_contextvars(request_id=scope["state"]["request_id"]):
+                await self._gateway(scope, request.receive(), response.take)
         finally:
             del self._running[request.id]
             with contextlib.suppress(Exception):  # the connection is closed

@@ -42,6 +42,7 @@ FIELDS = {
     "path": "of its URL",
     "status": "HTTP status",
     "tokens": "of its answer",
+    "key": "name of the API key that it came with",
 }
 """What lines may be about besides; a test holds every line of ours to it."""
 FIRST = ("timestamp", "level", "logger", "event", "request_id")

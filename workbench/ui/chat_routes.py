@@ -8,12 +8,12 @@ from typing import Literal
 
 from fastapi import APIRouter, Request
 from fastapi.responses import PlainTextResponse, Response, StreamingResponse
+from starlette.datastructures import State
 
 from workbench.errors import NotFoundError, TooManyRequestsError, UnauthorizedError
 from workbench.service import Workbench
 from workbench.ui.chat_flow import Ask, ChatFlow, Update
 from workbench.ui.render.chat import refused
-from workbench.values import Caller
 
 MEDIA_TYPES = {"json": "application/json", "markdown": "text/markdown; charset=utf-8"}
 SUFFIXES = {"json": "json", "markdown": "md"}
@@ -28,13 +28,19 @@ def chat_router(workbench: Workbench, flow: ChatFlow) -> APIRouter:
         """Updates of the page, a line of JSON each; a client that leaves has its answer aborted."""
         headers = {"Cache-Control": "no-store", "X-Accel-Buffering": "no"}
         return StreamingResponse(
-            lines(ask, request.state.caller), media_type="application/x-ndjson", headers=headers
+            lines(ask, request.state), media_type="application/x-ndjson", headers=headers
         )
 
-    async def lines(ask: Ask, caller: Caller) -> AsyncIterator[str]:
+    async def lines(ask: Ask, state: State) -> AsyncIterator[str]:
+        state.model = ", ".join(ask.models) or None  # for the access log, and so the tokens
+
+        def charge(tokens: int) -> None:
+            state.tokens = tokens
+            admission.charge(tokens)
+
         try:
-            with workbench.access.admit(caller) as admission:
-                async with aclosing(flow.answer(ask, admission.charge)) as updates:
+            with workbench.access.admit(state.caller) as admission:
+                async with aclosing(flow.answer(ask, charge)) as updates:
                     async for update in updates:
                         yield line(update)
         except (TooManyRequestsError, UnauthorizedError) as error:
