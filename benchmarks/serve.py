@@ -32,7 +32,7 @@ from benchmarks.random_models import random_model
 from benchmarks.report import Figures, parser, publish
 from benchmarks.vllm_load import VllmLoad
 from benchmarks.vllm_server import MODEL, vllm_server
-from benchmarks.workbench_server import Address, workbench_server
+from benchmarks.workbench_server import Address, serving
 
 STREAMS = (1, 8, 32)
 REQUESTS = {1: 2, 8: 16, 32: 32}
@@ -228,8 +228,8 @@ def _figures_against_vllm(subject: Subject, rounds: int, prefixes: Sequence[str]
         for prefix in prefixes:
             with contextlib.ExitStack() as stack:
                 endpoint = stack.enter_context(_collector()) if prefix.startswith("traced") else ""
-                server = workbench_server(subject.folder, subject.kv_cache_bytes, endpoint)
-                workbench = stack.enter_context(server)
+                running = serving(subject.folder, subject.kv_cache_bytes, endpoint)
+                workbench = stack.enter_context(running)
                 played = asyncio.run(measure(subject, workbench, vllm, rounds))
             figures |= figures_of(prefix, played)
     return figures

@@ -6,7 +6,8 @@ an eviction and a load (`…_load_p50_s`): the demo models adder (Llama) and sto
 Llamas with a billion random parameters (2.0 GB each, made on first use) as `large`. In the same run a fresh
 stock vLLM server is started on the same models with the same flags, to its first token; with `--with-peers`
 also `transformers serve` and llama-cpp-python's server switch between the same models, in environments of
-their own that are made on first use. Each peer is sent HTTP requests; Workbench has no HTTP API yet.
+their own that are made on first use. Each peer is sent HTTP requests, and so is a Workbench that asks for a
+key, by the same code (`workbench_http_…`): compare the peers with that.
 
 `large_eta` is the bandwidth at which a load moves the weights, as a share of the machine's copy bandwidth.
 """
@@ -17,11 +18,12 @@ import statistics
 from pathlib import Path
 
 from benchmarks.copy_bandwidth import warm_copy_bytes_per_s
-from benchmarks.peers.measure import Question, measure_peers
+from benchmarks.peers.measure import Question, measure_peers, measure_switches
 from benchmarks.random_models import random_model
 from benchmarks.report import Figures, parser, publish
 from benchmarks.switching import Pair, eta, measure
 from benchmarks.vllm_server import cold_first_token_s
+from benchmarks.workbench_server import switching
 from workbench.telemetry.logs import configure_logs
 
 DEMO = Path("data/demo")
@@ -95,6 +97,9 @@ def main() -> None:
             bandwidth = warm_copy_bytes_per_s()
             figures["copy_gb_per_s"] = round(bandwidth / 1e9, 1)
             figures["large_eta"] = eta(figures, pair, bandwidth)
+        with switching(pair.models, pair.kv_cache_bytes, pair.one_fits, pair.device) as server:
+            over_http = measure_switches(server, questions[name], MAX_TOKENS, count)
+        figures |= {f"workbench_http_{name}_{figure}": value for figure, value in over_http.items()}
     if options.with_peers:
         figures |= measure_peers(questions, CONTEXT_LENGTH, MAX_TOKENS)
     publish(figures, options.json)

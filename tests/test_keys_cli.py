@@ -17,9 +17,11 @@ def keys(tmp_path):
     return run
 
 
-def test_a_key_is_created_listed_and_revoked(keys, capsys):
+def test_a_key_is_created_listed_and_revoked(keys, capsys, tmp_path):
     assert keys("create", "ci", "--tokens-per-day", "5000", "--concurrency", "2") == 0
-    secret = capsys.readouterr().out.strip()
+    created = capsys.readouterr()
+    assert str(tmp_path / "workbench.db") in created.err
+    secret = created.out.strip()
     assert re.fullmatch(r"wb-[\w-]{43}", secret), "alone on standard output, for scripts"
     assert keys("create", "boss", "--scope", "admin") == 0
     capsys.readouterr()

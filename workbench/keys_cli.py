@@ -28,6 +28,7 @@ def keys_command(arguments: list[str], read_settings: Callable[[list[str]], Sett
     try:
         with Keys.beside(settings.database_path) as keys:
             wanted.carry_out(keys, wanted)
+            print(f"Database: {settings.database_path}", file=sys.stderr)  # which Workbench this was about
     except WorkbenchError as error:
         print(f"workbench: {error}", file=sys.stderr)
         return 1

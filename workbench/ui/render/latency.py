@@ -322,7 +322,7 @@ def _cold_start(views: Sequence[SwitchView]) -> str:
     ratio = f", {times:,.0f} times as long" if times >= 2 else ""
     return (
         '<section class="card cold" aria-label="Beside cold starts" data-testid="cold-start"><dl>'
-        f'<div><dt>A switch <span class="quiet">median of {len(known)}</span></dt>'
+        f'<div><dt>A switch <span class="quiet">median of {len(known)} below</span></dt>'
         f'<dd class="figure">{figures.seconds(switch_s)}</dd>'
         f'<dd class="bars" aria-hidden="true">{_segment("weights", switch_s, most)}</dd></div>'
         '<div><dt>A cold start <span class="quiet">measured here</span></dt>'
