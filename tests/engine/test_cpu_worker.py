@@ -5,6 +5,7 @@ import asyncio
 import pytest
 
 from tests.engine.helpers import ask
+from workbench.engine.cpu_worker import threads_for
 from workbench.values import SamplingOptions
 
 pytestmark = [pytest.mark.engine, pytest.mark.asyncio(loop_scope="session")]
@@ -35,3 +36,11 @@ async def stories(workbench, count: int) -> list[str]:
         *(ask(workbench, "storyteller", PROMPT, options=SEEDED) for _ in range(count))
     )
     return [end.text for end in ends]
+
+
+@pytest.mark.parametrize(
+    ("mebibytes", "tokens", "threads"),
+    [(4, 1, 1), (4, 64, 1), (4, 512, 2), (31, 1, 1), (32, 1, 2), (100, 1, 6), (2000, 1, 8), (4, 8192, 8)],
+)
+async def test_a_step_gets_the_threads_that_it_is_worth(mebibytes, tokens, threads):
+    assert threads_for(mebibytes << 20, tokens, 8) == threads

@@ -10,6 +10,7 @@ from workbench.engine import linear
 @pytest.fixture(autouse=True)
 def without_bfloat16(monkeypatch):
     monkeypatch.setattr(linear, "is_widened", lambda dtype: dtype is torch.bfloat16)
+    monkeypatch.setattr(linear, "FEW_PRODUCTS", 0)
 
 
 def tensors(rows: tuple[int, ...], in_features: int, out_features: int):
@@ -90,3 +91,24 @@ def test_types_the_processor_knows_are_left_to_torch(monkeypatch):
     monkeypatch.setattr(linear, "_product_of_many", None)
     x, weight = torch.randn(5, 8), torch.randn(3, 8)
     assert torch.equal(linear.unpacked_linear(x, weight), functional.linear(x, weight))
+
+
+@pytest.mark.parametrize("few_products", [0, 10**9], ids=["ours", "torch's"])
+def test_a_small_product_is_the_same_whoever_does_it(monkeypatch, few_products):
+    monkeypatch.setattr(linear, "FEW_PRODUCTS", few_products)
+    x, weight, bias = tensors((1,), 192, 512)
+    exact = functional.linear(x.float(), weight.float(), bias.float())
+    torch.testing.assert_close(linear.unpacked_linear(x, weight, bias).float(), exact, rtol=2**-7, atol=2**-6)
+
+
+def test_products_are_the_same_by_one_thread():
+    x, weight, _ = tensors((5,), 192, 512)
+    cores = torch.get_num_threads()
+    by_all = linear.unpacked_linear(x, weight)
+    linear.use_threads(1)
+    try:
+        assert torch.get_num_threads() == 1
+        assert torch.equal(linear.unpacked_linear(x, weight), by_all)
+    finally:
+        linear.use_threads(cores)
+    assert torch.get_num_threads() == cores

@@ -1,4 +1,6 @@
-"""vLLM's CPU worker, mended: a seeded request whose prompt is read in parts would end the engine."""
+"""vLLM's CPU worker, mended: a seeded request whose prompt is read in parts would end the engine; and small
+models leave cores to the server.
+"""
 
 from typing import Any
 
@@ -6,6 +8,27 @@ import numpy as np
 import torch
 from vllm.v1.worker.cpu_model_runner import CPUModelRunner
 from vllm.v1.worker.cpu_worker import CPUWorker
+
+from workbench.engine.linear import use_threads
+
+CORES = torch.get_num_threads()
+"""That the worker's environment grants: OMP_NUM_THREADS."""
+BYTES_A_THREAD = 16 << 20
+"""Of weights read in a step. With fewer, a thread saves less than it costs to have it start and end with each
+operator, and takes a core from the app, which passes the tokens on."""
+TOKENS_A_READ = 64
+"""A step of more computes for longer than it reads."""
+
+
+def threads_for(weight_bytes: int, tokens: int, cores: int) -> int:
+    """How many threads a step is worth.
+
+    Args:
+        weight_bytes: of the model.
+        tokens: computed in the step.
+        cores: that there are.
+    """
+    return max(1, min(cores, weight_bytes * max(1, tokens // TOKENS_A_READ) // BYTES_A_THREAD))
 
 
 class SeededCPUModelRunner(CPUModelRunner):
@@ -42,10 +65,25 @@ class SeededCPUModelRunner(CPUModelRunner):
 
 
 class WarmCPUWorker(CPUWorker):
-    """Runs models with `SeededCPUModelRunner`."""
+    """Runs models with `SeededCPUModelRunner`, each step with as many threads as it is worth."""
+
+    _weight_bytes = 0
 
     def init_device(self) -> None:
         """Upstream's, which names the class of its model runner itself."""
         super().init_device()
         if type(self.model_runner) is CPUModelRunner:
             self.model_runner.__class__ = SeededCPUModelRunner
+
+    def load_model(self, *args: Any, **kwargs: Any) -> None:
+        """Upstream's, by all cores."""
+        use_threads(CORES)
+        super().load_model(*args, **kwargs)
+        parameters = self.model_runner.get_model().parameters()
+        self._weight_bytes = sum(parameter.nbytes for parameter in parameters)
+
+    def execute_model(self, scheduler_output: Any) -> Any:
+        """Upstream's, by as many cores as the step is worth."""
+        tokens = scheduler_output.total_num_scheduled_tokens
+        use_threads(threads_for(self._weight_bytes, tokens, CORES))
+        return super().execute_model(scheduler_output)

@@ -11,6 +11,8 @@ log = logging.getLogger(__name__)
 
 MIN_OUT_FEATURES = 4
 """That the compiled kernels need: they take up to so many together."""
+FEW_PRODUCTS = 300_000
+"""Of two numbers: up to so many take torch less time, slow as it is, than calling a kernel from Python."""
 MANY_ROWS = 256
 """From so many on, activations no longer stay in the caches beside weights that are widened in registers."""
 BLOCK_BYTES = 2 << 20
@@ -29,6 +31,8 @@ def unpacked_linear(x: torch.Tensor, weight: torch.Tensor, bias: torch.Tensor | 
         bias: shape (out_features,), or None.
     """
     if not (is_widened(weight.dtype) and x.dtype is weight.dtype and weight.is_contiguous()):
+        return functional.linear(x, weight, bias)
+    if x.numel() * len(weight) <= FEW_PRODUCTS:
         return functional.linear(x, weight, bias)
     rows = x.reshape(-1, weight.shape[1])
     if len(rows) < MANY_ROWS and len(weight) >= MIN_OUT_FEATURES and (kernels := _kernels()):
@@ -53,9 +57,21 @@ def warm_up() -> None:
     To be called once vLLM has registered its own kernels: its search through all modules fails over some of
     those that numba imports.
     """
-    if is_widened(torch.bfloat16):
+    if is_widened(torch.bfloat16) and (kernels := _kernels()):
         some = torch.ones(8, 8, dtype=torch.bfloat16)
-        unpacked_linear(some, some)
+        _product_of_few(kernels, some, some)
+
+
+def use_threads(count: int) -> None:
+    """Have products in this thread, torch's and ours, done by so many threads.
+
+    vLLM's CPU worker replaces `torch.set_num_threads` by one that does nothing.
+    """
+    if count == torch.get_num_threads():
+        return
+    torch._C.set_num_threads(count)
+    if is_widened(torch.bfloat16) and (kernels := _kernels()):
+        kernels.set_num_threads(min(count, kernels.MOST_THREADS))
 
 
 @functools.cache
