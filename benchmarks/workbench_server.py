@@ -8,11 +8,12 @@ import sys
 import tempfile
 import time
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import httpx
 
+from benchmarks.peers.chat import Answer
 from benchmarks.peers.server import Server, free_port, started
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -34,16 +35,24 @@ class Address:
         return int(self.url.rsplit(":", 1)[1])
 
 
+@dataclass(frozen=True, slots=True)
+class Running:
+    """A Workbench that serves."""
+
+    client: httpx.Client
+    """May do everything."""
+    key: str
+    data: Path
+    """Its data folder."""
+
+
 @contextlib.contextmanager
-def workbench_server(models: Mapping[str, Path], *flags: str) -> Iterator[tuple[httpx.Client, str]]:
+def workbench_server(models: Mapping[str, Path], *flags: str) -> Iterator[Running]:
     """A fresh Workbench whose catalog has `models`, folders by name, and a warm worker.
 
     Args:
         models: those that its catalog has anyway may be among them.
         flags: what else it is started with.
-
-    Yields:
-        A client that may do everything, and its key.
 
     Raises:
         RuntimeError: it does not come to serve; the message has the end of its log.
@@ -72,7 +81,7 @@ def workbench_server(models: Mapping[str, Path], *flags: str) -> Iterator[tuple[
                     body = {"folder": str(folder.resolve()), "name": name}
                     client.post("/admin/models/local", json=body).raise_for_status()
             wait_for_workers(client)
-            yield client, key
+            yield Running(client, key, Path(data))
 
 
 def wait_for_workers(client: httpx.Client) -> None:
@@ -93,10 +102,10 @@ def serving(folder: Path, kv_cache_bytes: int, otlp_endpoint: str = "") -> Itera
     flags = ["--kv-cache-bytes", str(kv_cache_bytes)]
     if otlp_endpoint:
         flags += ["--otlp-endpoint", otlp_endpoint]
-    with workbench_server({"model": folder}, *flags) as (client, key):
-        client.post("/admin/models/model/load").raise_for_status()
-        wait_for_workers(client)
-        yield Address(str(client.base_url), "model", key)
+    with workbench_server({"model": folder}, *flags) as running:
+        running.client.post("/admin/models/model/load").raise_for_status()
+        wait_for_workers(running.client)
+        yield Address(str(running.client.base_url), "model", running.key)
 
 
 @contextlib.contextmanager
@@ -105,22 +114,52 @@ def switching(
 ) -> Iterator[Server]:
     """A Workbench that switches between models, of which one fits at a time, as a peer is measured.
 
-    Each has been loaded and prepared, and been put to sleep once.
+    Each has been loaded, prepared and put to sleep once. In the end it is made sure that there were switches.
+
+    Raises:
+        RuntimeError: a request that was meant to switch did not wake its model.
     """
     named = {folder.name: folder for folder in models}
     flags = {"kv-cache-bytes": kv_cache_bytes, "memory-budget": budget_bytes, "device": device}
-    with workbench_server(named, *(f"--{name}={value}" for name, value in flags.items())) as (client, _):
-        server = Server(client, {folder: name for name, folder in named.items()})
-        slept: set[str] = set()
-        deadline = time.monotonic() + START_TIMEOUT_S
-        for folder in itertools.cycle(models):
+    with workbench_server(named, *(f"--{name}={value}" for name, value in flags.items())) as running:
+        server = _Switching(running.client, {folder: name for name, folder in named.items()})
+        for number, folder in enumerate(models, 1):
             server.ask(folder, "Hello", max_tokens=1)
-            cards = client.get("/v1/models").json()["data"]
-            slept |= {card["id"] for card in cards if card["residency"] == "asleep"}
-            if slept >= set(named):
-                break
-            if time.monotonic() > deadline:
-                raise RuntimeError(f"Of {', '.join(named)}, only {', '.join(slept) or 'none'} ever slept.")
-            time.sleep(POLL_S)  # weights are prepared while nothing is asked
-        wait_for_workers(client)
+            _wait_until_prepared(running.data, number)
+        wait_for_workers(running.client)
+        for folder in [*models, *models]:  # mapped, put to sleep, and woken
+            server.ask(folder, "Hello", max_tokens=1)
+        switches, wakes = server.switches, _wakes(running.client)
         yield server
+        switches, wakes = server.switches - switches, _wakes(running.client) - wakes
+        if wakes != switches:
+            raise RuntimeError(f"Of {switches} requests for the other model, {wakes} woke it.")
+
+
+@dataclass(frozen=True)
+class _Switching(Server):
+    """Counts requests for another model than the last."""
+
+    asked: list[Path] = field(default_factory=list)
+
+    def ask(self, model: Path, prompt: str, max_tokens: int) -> Answer:
+        self.asked.append(model)
+        return super().ask(model, prompt, max_tokens)
+
+    @property
+    def switches(self) -> int:
+        return sum(1 for before, after in itertools.pairwise(self.asked) if before != after)
+
+
+def _wait_until_prepared(data: Path, count: int) -> None:
+    """Wait until so many models' weights are prepared, which happens while nothing is asked."""
+    deadline = time.monotonic() + START_TIMEOUT_S
+    while len(list((data / "prepared").glob("*.json"))) < count:
+        if time.monotonic() > deadline:
+            raise RuntimeError(f"Of {count} models, not all were prepared within {START_TIMEOUT_S} s.")
+        time.sleep(POLL_S)
+
+
+def _wakes(client: httpx.Client) -> int:
+    swaps = client.get("/admin/swaps", params={"limit": 1000}).raise_for_status().json()["data"]
+    return sum(1 for swap in swaps if swap["woken"])

@@ -3,7 +3,6 @@
 import asyncio
 import contextlib
 import dataclasses
-import json
 import time
 from collections.abc import AsyncGenerator, Awaitable, Callable, Iterator, Mapping
 from contextlib import AsyncExitStack, contextmanager
@@ -265,7 +264,8 @@ class Gateway:
         """What vLLM says to a request that its model could never take; None if it may be asked for.
 
         Raises:
-            WorkbenchError: the model can't be asked for, or is of another kind than the path is for.
+            WorkbenchError: the model can't be asked for, is of another kind than the path is for, or takes no
+                such sampling parameters.
         """
         await self._import_engine()
         from workbench.engine.front_end import is_for, refusal
@@ -273,20 +273,7 @@ class Gateway:
         spec = await self.library.servable(target.model)
         if not is_for(path, generates=await self._generates(spec)):
             raise wrong_kind(target.model, path)
-        if (refused := await refusal(dict(scope), body)) is not None:
-            return refused
-        self._check_length(target, body)
-        return None
-
-    def _check_length(self, target: VariantView, body: bytes) -> None:
-        """Raise BadRequestError for an answer longer than the model's context, as far as that is known."""
-        asked, length = json.loads(body), self.library.view(target.model).served_length
-        for name in ("max_tokens", "max_completion_tokens", "max_output_tokens"):
-            most = asked.get(name)
-            if target.context_length is None and length and type(most) is int and most > length:
-                raise BadRequestError(
-                    f"{name} is {most}, but {target.model} holds {length} tokens with the prompt."
-                )
+        return await refusal(path, dict(scope), body)
 
     async def description(self) -> dict[str, Any]:
         """The OpenAPI description of the routes that models answer."""

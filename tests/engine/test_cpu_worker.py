@@ -39,8 +39,13 @@ async def stories(workbench, count: int) -> list[str]:
 
 
 @pytest.mark.parametrize(
-    ("mebibytes", "tokens", "threads"),
-    [(4, 1, 1), (4, 64, 1), (4, 512, 2), (31, 1, 1), (32, 1, 2), (100, 1, 6), (2000, 1, 8), (4, 8192, 8)],
+    ("mebibytes", "threads"), [(0, 8), (4, 1), (31, 1), (32, 2), (64, 4), (100, 4), (128, 8), (2000, 8)]
 )
-async def test_a_step_gets_the_threads_that_it_is_worth(mebibytes, tokens, threads):
-    assert threads_for(mebibytes << 20, tokens, 8) == threads
+async def test_a_model_gets_the_threads_that_it_is_worth(mebibytes, threads):
+    assert threads_for(mebibytes << 20, cores=8) == threads
+
+
+async def test_small_models_leave_cores_to_the_server(workbench):
+    await workbench.load("storyteller")
+    client = workbench._controller.serving_clients()["storyteller"]
+    assert await client.call("collective_rpc", "threads") == [1]

@@ -2,6 +2,7 @@
 models leave cores to the server.
 """
 
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -14,21 +15,23 @@ from workbench.engine.linear import use_threads
 CORES = torch.get_num_threads()
 """That the worker's environment grants: OMP_NUM_THREADS."""
 BYTES_A_THREAD = 16 << 20
-"""Of weights read in a step. With fewer, a thread saves less than it costs to have it start and end with each
-operator, and takes a core from the app, which passes the tokens on."""
-TOKENS_A_READ = 64
-"""A step of more computes for longer than it reads."""
+"""Of weights. With fewer, a thread saves less than it costs to have it start and end with each operator, and
+takes a core from the app, which passes the tokens on."""
 
 
-def threads_for(weight_bytes: int, tokens: int, cores: int) -> int:
-    """How many threads a step is worth.
+def threads_for(weight_bytes: int, cores: int) -> int:
+    """How many threads the steps of a model are worth: a power of two, or all cores.
+
+    Few counts, because torch compiles what it compiles for each of them.
 
     Args:
-        weight_bytes: of the model.
-        tokens: computed in the step.
+        weight_bytes: in the model's files; 0 where they are not known.
         cores: that there are.
     """
-    return max(1, min(cores, weight_bytes * max(1, tokens // TOKENS_A_READ) // BYTES_A_THREAD))
+    worth = weight_bytes // BYTES_A_THREAD
+    if not weight_bytes or worth >= cores:
+        return cores
+    return 1 << (max(1, worth).bit_length() - 1)
 
 
 class SeededCPUModelRunner(CPUModelRunner):
@@ -65,9 +68,7 @@ class SeededCPUModelRunner(CPUModelRunner):
 
 
 class WarmCPUWorker(CPUWorker):
-    """Runs models with `SeededCPUModelRunner`, each step with as many threads as it is worth."""
-
-    _weight_bytes = 0
+    """Runs models with `SeededCPUModelRunner`, each with as many threads as it is worth."""
 
     def init_device(self) -> None:
         """Upstream's, which names the class of its model runner itself."""
@@ -76,14 +77,12 @@ class WarmCPUWorker(CPUWorker):
             self.model_runner.__class__ = SeededCPUModelRunner
 
     def load_model(self, *args: Any, **kwargs: Any) -> None:
-        """Upstream's, by all cores."""
+        """Upstream's, with all cores; what the model then runs with depends on its size."""
         use_threads(CORES)
         super().load_model(*args, **kwargs)
-        parameters = self.model_runner.get_model().parameters()
-        self._weight_bytes = sum(parameter.nbytes for parameter in parameters)
+        files = Path(self.model_config.model).glob("*.safetensors")
+        use_threads(threads_for(sum(file.stat().st_size for file in files), CORES))
 
-    def execute_model(self, scheduler_output: Any) -> Any:
-        """Upstream's, by as many cores as the step is worth."""
-        tokens = scheduler_output.total_num_scheduled_tokens
-        use_threads(threads_for(self._weight_bytes, tokens, CORES))
-        return super().execute_model(scheduler_output)
+    def threads(self) -> int:
+        """With how many threads the model runs."""
+        return torch.get_num_threads()

@@ -59,11 +59,9 @@ POOLING_PATHS = frozenset(
     {"/v1/embeddings", "/v1/score", "/v1/rerank", "/score", "/rerank", "/pooling", "/classify"}
 )
 BOTH_KINDS = frozenset({"/tokenize", "/detokenize"})
-SAMPLING = (
-    *("temperature", "top_p", "top_k", "min_p"),
-    *("repetition_penalty", "presence_penalty", "frequency_penalty"),
-)
-"""Sampling parameters that vLLM checks alone, without regard to a model or to each other."""
+SAMPLED_PATHS = frozenset({"/v1/chat/completions", "/v1/completions", "/v1/responses"})
+SAMPLING = ("temperature", "top_p")
+"""Parameters of all of `SAMPLED_PATHS` that vLLM checks alone, without regard to a model or to each other."""
 REFUSALS = (400, 413, 415, 422)
 """What vLLM answers to a body that it can't read."""
 
@@ -236,7 +234,7 @@ def is_for(path: str, *, generates: bool) -> bool:
     return path in BOTH_KINDS or (path in POOLING_PATHS) != generates
 
 
-async def refusal(scope: Scope, body: bytes) -> tuple[int, bytes] | None:
+async def refusal(path: str, scope: Scope, body: bytes) -> tuple[int, bytes] | None:
     """What vLLM says to a request that no model could take: status and JSON; None if it may be sent on.
 
     The routes are asked without a model behind them: one that gets past the checks of its body finds none.
@@ -266,12 +264,20 @@ async def refusal(scope: Scope, body: bytes) -> tuple[int, bytes] | None:
         await _unserved()({**scope, "state": {}}, receive, send)
     if status in REFUSALS:
         return status, answer
-    asked = json.loads(body)
-    try:
-        SamplingParams(**{name: asked[name] for name in SAMPLING if asked.get(name) is not None})
-    except (VLLMClientError, ValueError, TypeError) as error:
-        raise BadRequestError(f"{error}") from error
+    if path in SAMPLED_PATHS:
+        _check_sampling(json.loads(body))
     return None
+
+
+def _check_sampling(body: dict[str, Any]) -> None:
+    if body.get("use_beam_search"):
+        return
+    # Numbers as they are; what the routes would make one of is left to them.
+    given = {name: body[name] for name in SAMPLING if type(body.get(name)) in (int, float)}
+    try:
+        SamplingParams(**given)
+    except (VLLMClientError, ValueError, OverflowError) as error:
+        raise BadRequestError(f"{error}") from error
 
 
 def describe() -> dict[str, Any]:

@@ -23,7 +23,7 @@ def unpacked_linear(x: torch.Tensor, weight: torch.Tensor, bias: torch.Tensor | 
     """`x @ weight.T + bias`, as `torch.nn.functional.linear`.
 
     On a processor without instructions for bfloat16, for which torch has but a slow product, weights are
-    widened to float32 on the way, and products summed in float32.
+    widened to float32 on the way, and products summed in float32, unless they are few.
 
     Args:
         x: activations, shape (..., in_features).
@@ -63,9 +63,10 @@ def warm_up() -> None:
 
 
 def use_threads(count: int) -> None:
-    """Have products in this thread, torch's and ours, done by so many threads.
+    """Have products that the calling thread asks for done by so many threads, torch's and ours.
 
-    vLLM's CPU worker replaces `torch.set_num_threads` by one that does nothing.
+    Threads that use torch for the first time later take it over. vLLM's CPU worker replaces
+    `torch.set_num_threads` by one that does nothing.
     """
     if count == torch.get_num_threads():
         return

@@ -9,9 +9,18 @@ A float32 has the bits of a bfloat16 as its upper half. Sums are of float32.
 
 import numpy as np
 import numpy.typing as npt
-from numba import config, njit, prange, set_num_threads
+from numba import config, get_num_threads, njit, prange, set_num_threads
 
-__all__ = ["COLUMNS", "MOST_THREADS", "ROWS", "ROW_COLUMNS", "product", "row_product", "set_num_threads"]
+__all__ = [
+    "COLUMNS",
+    "MOST_THREADS",
+    "ROWS",
+    "ROW_COLUMNS",
+    "get_num_threads",
+    "product",
+    "row_product",
+    "set_num_threads",
+]
 
 MOST_THREADS: int = config.NUMBA_NUM_THREADS
 

@@ -112,9 +112,9 @@ class ChatFlow:
             running.stop()
 
     async def answer(
-        self, ask: Ask, charge: Callable[[int], None] = lambda tokens: None
+        self, ask: Ask, on_end: Callable[[Sequence[Answer]], None] = lambda answers: None
     ) -> AsyncGenerator[Update]:
-        """Have something answered; `charge` is told in the end how many tokens that took.
+        """Have something answered; `on_end` is told what came of it, unless it was refused.
 
         1. What is refused shows why in place of the answer, and its text is back in the box.
         2. What fails later keeps what was written and shows why below it.
@@ -157,7 +157,7 @@ class ChatFlow:
             failure = error
         finally:
             self._running.pop(ask.stream, None)
-            charge(sum(answer.tokens for answer in running.answers))
+            on_end(running.answers)
         yield await self._ended(running, conversation, created, failure)
 
     async def _asked(self, ask: Ask, conversation: int, options: Any) -> tuple[Running, AsyncIterator[Event]]:

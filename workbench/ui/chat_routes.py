@@ -2,7 +2,7 @@
 
 import json
 import re
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 from contextlib import aclosing
 from typing import Literal
 
@@ -12,6 +12,7 @@ from starlette.datastructures import State
 
 from workbench.errors import NotFoundError, TooManyRequestsError, UnauthorizedError
 from workbench.service import Workbench
+from workbench.ui.answer import Answer
 from workbench.ui.chat_flow import Ask, ChatFlow, Update
 from workbench.ui.render.chat import refused
 
@@ -32,15 +33,15 @@ def chat_router(workbench: Workbench, flow: ChatFlow) -> APIRouter:
         )
 
     async def lines(ask: Ask, state: State) -> AsyncIterator[str]:
-        state.model = ", ".join(ask.models) or None  # for the access log, and so the tokens
-
-        def charge(tokens: int) -> None:
-            state.tokens = tokens
-            admission.charge(tokens)
+        def on_end(answers: Sequence[Answer]) -> None:
+            # For the access log.
+            state.model = ", ".join(answer.model for answer in answers)
+            state.tokens = sum(answer.tokens for answer in answers)
+            admission.charge(state.tokens)
 
         try:
             with workbench.access.admit(state.caller) as admission:
-                async with aclosing(flow.answer(ask, charge)) as updates:
+                async with aclosing(flow.answer(ask, on_end)) as updates:
                     async for update in updates:
                         yield line(update)
         except (TooManyRequestsError, UnauthorizedError) as error:
