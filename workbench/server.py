@@ -30,7 +30,8 @@ def bind(host: str, port: int) -> socket.socket:
     """
     try:
         family = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)[0][0]
-        listener = socket.socket(family, socket.SOCK_STREAM)
+        # Only with its protocol named does asyncio send without waiting for acknowledgements (TCP_NODELAY).
+        listener = socket.socket(family, socket.SOCK_STREAM, socket.IPPROTO_TCP)
     except OSError as error:
         raise UnavailableError(
             f"The address {host} can't be used ({error.strerror}). Set WORKBENCH_HOST to one of this machine."
