@@ -7,7 +7,7 @@ from workbench.server import bind
 
 
 async def test_answers_do_not_wait_for_acknowledgements():
-    """Nagle's algorithm would hold a response's body back for 40 ms, until the client acknowledges its head."""
+    """Nagle's algorithm would hold a body back for 40 ms, until the client acknowledges the head."""
     delayed = asyncio.get_running_loop().create_future()
 
     async def answer(_reader, writer) -> None:
