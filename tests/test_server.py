@@ -3,7 +3,7 @@
 import asyncio
 import socket
 
-from workbench.server import bind
+from workbench.server import PageServer, bind
 
 
 async def test_answers_do_not_wait_for_acknowledgements():
@@ -20,3 +20,9 @@ async def test_answers_do_not_wait_for_acknowledgements():
         _, writer = await asyncio.open_connection(*listener.getsockname())
         assert await asyncio.wait_for(delayed, 5) is False
         writer.close()
+
+
+def test_idle_connections_outlive_those_of_clients():
+    """Else a request that is sent just as the server closes its connection fails: aiohttp keeps one for 15 s."""
+    with bind("127.0.0.1", 0) as listener:
+        assert PageServer(None, listener).config.timeout_keep_alive > 15

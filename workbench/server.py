@@ -18,6 +18,9 @@ from workbench.api.request_id import RequestIds
 from workbench.errors import UnavailableError
 from workbench.service import Workbench
 
+KEEP_ALIVE_S = 75
+"""An idle connection stays open for longer than clients keep one: one that is closed just as its client sends
+the next request fails it. httpx, and so OpenAI's client, keeps them for 5 s, as uvicorn does; aiohttp for 15."""
 GRACE_S = 2
 """A connected browser keeps its event stream open; this long after a stop it is cut off."""
 
@@ -94,6 +97,7 @@ class PageServer(uvicorn.Server):
                 app,
                 log_config=None,
                 access_log=False,
+                timeout_keep_alive=KEEP_ALIVE_S,
                 timeout_graceful_shutdown=GRACE_S,
                 root_path=root_path,
                 ws_max_size=ws_max_bytes,
