@@ -23,6 +23,6 @@ async def test_answers_do_not_wait_for_acknowledgements():
 
 
 def test_idle_connections_outlive_those_of_clients():
-    """Else a request that is sent just as the server closes its connection fails: aiohttp keeps one for 15 s."""
+    """Else a request that is sent just as the server closes one fails: aiohttp keeps them for 15 s."""
     with bind("127.0.0.1", 0) as listener:
         assert PageServer(None, listener).config.timeout_keep_alive > 15
