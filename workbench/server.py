@@ -20,7 +20,7 @@ from workbench.service import Workbench
 
 KEEP_ALIVE_S = 75
 """An idle connection stays open for longer than clients keep one: one that is closed just as its client sends
-the next request fails it. OpenAI's client keeps them for 5 s, which is uvicorn's own time; aiohttp for 15 s."""
+the next request fails it. OpenAI's client keeps them for 5 s, which is uvicorn's time; aiohttp for 15 s."""
 GRACE_S = 2
 """A connected browser keeps its event stream open; this long after a stop it is cut off."""
 

@@ -21,6 +21,8 @@ LOG_TAIL_LINES = 20
 PR_SET_PDEATHSIG = 1
 LIBC = ctypes.CDLL(None)
 QUIET = {"HF_HUB_OFFLINE": "1", "HF_HUB_DISABLE_TELEMETRY": "1", "DO_NOT_TRACK": "1"}
+KEEP_ALIVE = {"VLLM_HTTP_TIMEOUT_KEEP_ALIVE": "75"}
+"""Seconds. A vLLM server that waits for its turn would close the client's connections just as it sends."""
 
 
 @dataclass(frozen=True)
@@ -67,7 +69,7 @@ def started(
     with log.open("wb") as output:
         process = subprocess.Popen(
             command,
-            env=os.environ | QUIET,
+            env=os.environ | QUIET | KEEP_ALIVE,
             stdin=subprocess.DEVNULL,
             stdout=output,
             stderr=subprocess.STDOUT,
