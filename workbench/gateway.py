@@ -273,7 +273,7 @@ class Gateway:
         spec = await self.library.servable(target.model)
         if not is_for(path, generates=await self._generates(spec)):
             raise wrong_kind(target.model, path)
-        return await refusal(path, dict(scope), body)
+        return await refusal(dict(scope), body)
 
     async def description(self) -> dict[str, Any]:
         """The OpenAPI description of the routes that models answer."""

@@ -67,6 +67,7 @@ def test_sums_a_story_a_killed_worker_and_a_restart(page: Page, tmp_path):
             ask_sum(page, a, b)
         expect(answers(page).first.get_by_test_id("stats")).to_contain_text("switched in")
         expect(answers(page).last.get_by_test_id("stats")).not_to_contain_text("switched in")
+        app.wait_for(r"request .*model=adder path=/chat/answer .*tokens=\d+", 5)
 
         pick(page, "storyteller")
         ask_story(page, "Tell me a story about a fox")

@@ -48,6 +48,19 @@ def test_a_signal_while_everything_still_imports_ends_it_too(tmp_path):
         assert not alive
 
 
+def test_the_first_worker_starts_before_the_page_is_imported_and_a_signal_ends_both(tmp_path):
+    with running_app(tmp_path) as app:
+        deadline = time.monotonic() + 60
+        while not (workers := app.workers()):
+            assert time.monotonic() < deadline, app.log
+            time.sleep(0.05)
+        assert "page is up" not in app.log
+        app.terminate()
+        assert app.process.returncode == 0
+        _, alive = psutil.wait_procs(workers, timeout=2)
+        assert not alive
+
+
 def test_a_taken_port_is_a_sentence(tmp_path):
     with socket.create_server(("127.0.0.1", 0)) as taken:
         port = taken.getsockname()[1]

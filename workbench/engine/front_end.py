@@ -234,7 +234,7 @@ def is_for(path: str, *, generates: bool) -> bool:
     return path in BOTH_KINDS or (path in POOLING_PATHS) != generates
 
 
-async def refusal(path: str, scope: Scope, body: bytes) -> tuple[int, bytes] | None:
+async def refusal(scope: Scope, body: bytes) -> tuple[int, bytes] | None:
     """What vLLM says to a request that no model could take: status and JSON; None if it may be sent on.
 
     The routes are asked without a model behind them: one that gets past the checks of its body finds none.
@@ -264,7 +264,7 @@ async def refusal(path: str, scope: Scope, body: bytes) -> tuple[int, bytes] | N
         await _unserved()({**scope, "state": {}}, receive, send)
     if status in REFUSALS:
         return status, answer
-    if path in SAMPLED_PATHS:
+    if scope["path"] in SAMPLED_PATHS:
         _check_sampling(json.loads(body))
     return None
 
