@@ -71,6 +71,7 @@ def test_sampling_parameters_reach_the_engine(client):
         temperature=1.0,
         logprobs=True,
         top_logprobs=2,
+        extra_body={"ignore_eos": True},
     )
     assert [choice.index for choice in answer.choices] == [0, 1, 2]
     assert all(choice.finish_reason == "length" for choice in answer.choices)

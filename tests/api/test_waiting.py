@@ -26,11 +26,13 @@ def unload_all(http: httpx.Client) -> None:
     wait_until(lambda: all(c["residency"] in ("disk", "hub") for c in http.get("/v1/models").json()["data"]))
 
 
-def wait_until(condition, timeout_s: float = 30) -> None:
+def wait_until(condition, timeout_s: float = 30):
+    """Ask until the answer is true, and return it. A request's end is counted just after its last byte."""
     deadline = time.monotonic() + timeout_s
-    while not condition():
+    while not (holds := condition()):
         assert time.monotonic() < deadline
         time.sleep(0.05)
+    return holds
 
 
 def events_of(text: str) -> list[tuple[str, dict]]:
@@ -86,8 +88,12 @@ def test_one_request_of_each_door_is_in_the_records(http):
         "/v1/chat/completions", json=chat("adder", temperature=0), headers={"X-Request-Id": request_id}
     )
     assert answer.headers["x-request-id"] == request_id
-    kept = http.get("/admin/requests", params={"limit": 20}).json()
-    record = next(row for row in kept["data"] if row["request_id"] == request_id)
+
+    def recorded() -> list[dict]:
+        kept = http.get("/admin/requests", params={"limit": 20}).json()
+        return [row for row in kept["data"] if row["request_id"] == request_id]
+
+    (record,) = wait_until(recorded)
     assert record["model"] == "adder"
     assert record["completion_tokens"] == answer.json()["usage"]["completion_tokens"]
     assert record["prompt_tokens"] == answer.json()["usage"]["prompt_tokens"]
@@ -162,8 +168,12 @@ async def test_metrics_agree_with_what_clients_counted(api_app, http):
     before = await asyncio.to_thread(counted, http)
     async with httpx.AsyncClient(base_url=api_app.url, timeout=60) as client:
         usages = await asyncio.gather(*(ask(client, number) for number in range(30)))
-    after = await asyncio.to_thread(counted, http)
-    grown = {name: after[name] - before.get(name, 0) for name in after}
+
+    def growth() -> dict[str, float]:
+        grown = {name: value - before.get(name, 0) for name, value in counted(http).items()}
+        return grown if grown["workbench_requests_total"] >= 30 else {}
+
+    grown = await asyncio.to_thread(wait_until, growth)
     assert grown["workbench_requests_total"] == 30
     assert grown.get("finished stop", 0) + grown.get("finished length", 0) == 30
     assert grown.get("finished error", 0) == grown.get("finished abort", 0) == 0

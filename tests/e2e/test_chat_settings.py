@@ -21,6 +21,7 @@ def test_a_preset_is_saved_used_and_deleted(chat: Page):
     expect(chat.get_by_label("Top-k")).to_have_attribute("placeholder", "default all")
     expect(chat.locator("label", has_text="Temperature")).to_contain_text("0 to 10")
     chat.get_by_label("System prompt").fill(prompt)
+    chat.get_by_label("Temperature").fill("0")
     chat.get_by_label("Max tokens").fill("7")
     chat.get_by_role("button", name="Save as preset").click()
     chat.get_by_role("dialog").get_by_role("textbox").fill(name)

@@ -65,7 +65,7 @@ def test_thoughts_formulas_and_code_are_readable_and_nothing_is_markup(chat: Pag
     assert chat.evaluate("document.body.classList.contains('dark')") is not dark
 
 
-def test_below_two_hundred_turns_an_answer_grows_smoothly(chat: Page, application: AppProcess):
+def test_below_two_hundred_turns_only_the_growing_answer_is_drawn(chat: Page, application: AppProcess):
     text = "Some **words** and a list:\n\n- one\n- two\n\n```python\nx = 1\n```\n"
     messages = [{"role": "user", "content": f"Question {n}"} for n in range(100)]
     messages += [{"role": "assistant", "content": text} for _ in range(100)]  # the model is given one pair
@@ -79,26 +79,21 @@ def test_below_two_hundred_turns_an_answer_grows_smoothly(chat: Page, applicatio
         growing = chat.locator("[data-turn=answer]")
         expect(growing).to_contain_text(re.compile(r"(\w+\W+){8}"), timeout=LOAD_MS)
         expect(growing.get_by_test_id("stats")).to_contain_text(re.compile(r"\d tokens · [\d.]+ tokens/s"))
-        drawn, frames = chat.evaluate("[[...window.drawn], window.frames]")
+        drawn = chat.evaluate("[...window.drawn]")
         chat.get_by_role("button", name="Stop").click()
     expect(answers(chat).last.get_by_test_id("stats")).to_contain_text("stopped")
     expect(chat.locator(".turn")).to_have_count(204)
     assert set(drawn) <= {"question", "answer"}, "what is finished is not drawn anew"
-    assert sorted(frames)[len(frames) // 2] < 50, "ms between two frames, the median"
 
 
 WATCH = """() => {
     window.drawn = new Set();
-    window.frames = [];
     const note = changes => changes.forEach(({ target }) => {
         const turn = (target.nodeType === 1 ? target : target.parentElement)?.closest('.turn');
         if (turn) window.drawn.add(turn.dataset.turn);
     });
     new MutationObserver(note).observe(document.getElementById('thread'),
         { attributes: true, characterData: true, childList: true, subtree: true });
-    let last = performance.now();
-    const frame = now => { window.frames.push(now - last); last = now; requestAnimationFrame(frame); };
-    requestAnimationFrame(frame);
 }"""
 
 

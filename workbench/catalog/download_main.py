@@ -233,6 +233,7 @@ def _transfer(url: str, part: Path, have: int, progress: _Progress) -> None:
             file.seek(have)
             for chunk in response.iter_bytes():
                 file.write(chunk)
+                file.flush()  # what is reported survives a kill
                 progress.add(len(chunk))
                 if progress.abandoned.is_set():
                     return
