@@ -1,4 +1,7 @@
-"""The loader workers use: prepared weights where there are any, else vLLM's own loader, observed."""
+"""The loader workers use: prepared weights where there are any, else vLLM's own loader, observed.
+
+On the CPU, what that loader would copy is used where it lies, if it can be (`in_place.py`).
+"""
 
 import time
 from collections.abc import Callable, Generator
@@ -15,7 +18,8 @@ from vllm.model_executor.model_loader import DefaultModelLoader, register_model_
 from vllm.platforms import current_platform
 
 from workbench.engine.config import fast_load_format
-from workbench.engine.prepared.preparation import Preparation
+from workbench.engine.in_place import CopiesPutOff
+from workbench.engine.prepared.preparation import Preparation, is_plain, stored_tensors
 
 LOAD_FORMAT = "workbench"
 
@@ -57,6 +61,7 @@ class WatchedLoader(DefaultModelLoader):
         load_config.load_format = "auto" if current_platform.is_cpu() else fast_load_format()
         load_config.use_tqdm_on_load = False
         super().__init__(load_config)
+        self._copies: CopiesPutOff | None = None
 
     def load_model(self, *args: Any, **kwargs: Any) -> nn.Module:
         watch = current_watch.get()
@@ -73,9 +78,16 @@ class WatchedLoader(DefaultModelLoader):
             preparation = None
         if preparation is not None and preparation.map_into(model):
             return
-        super().load_weights(model, model_config)
+        in_place: list[torch.Tensor] = []
+        if preparation is not None and current_platform.is_cpu() and is_plain(model):
+            with CopiesPutOff() as self._copies:
+                super().load_weights(model, model_config)
+            in_place = self._copies.settle(stored_tensors(model).values())
+            self._copies = None
+        else:
+            super().load_weights(model, model_config)
         if preparation is not None:
-            preparation.keep(model)
+            preparation.keep(model, in_place)
 
     def get_all_weights(
         self, model_config: ModelConfig, model: nn.Module
@@ -84,6 +96,8 @@ class WatchedLoader(DefaultModelLoader):
         done_bytes = 0
         for name, tensor in super().get_all_weights(model_config, model):
             watch.check()
+            if self._copies is not None:
+                self._copies.add(tensor)
             yield name, tensor
             done_bytes += tensor.nbytes
             watch.report(done_bytes)

@@ -8,6 +8,7 @@ And a program that writes through a shared map may change a page for some second
 before the times show it: model files aren't written that way.
 """
 
+import contextlib
 import hashlib
 import json
 import os
@@ -94,6 +95,23 @@ class Source:
         files = {name: FileIdentity.of((folder / name).stat()) for name in names}
         return cls(folder, files, all(identity.settled(now_ns) for identity in files.values()))
 
+    def check(self) -> None:
+        """Raise SourceChangedError unless the folder is still as it was; OSError if it is gone."""
+        if Source.look(self.folder).files != self.files:
+            raise SourceChangedError(f"{self.folder} changed since it was loaded")
+
+    def was_overwritten(self) -> bool:
+        """Whether a file was changed in place, so that a map of it shows the change.
+
+        One that was replaced or deleted is still there for whoever has mapped it.
+        """
+        for name, identity in self.files.items():
+            with contextlib.suppress(OSError):
+                now = FileIdentity.of((self.folder / name).stat())
+                if now != identity and (now.inode, now.device) == (identity.inode, identity.device):
+                    return True
+        return False
+
 
 def _counts(name: str) -> bool:
     suffix = Path(name).suffix
@@ -157,8 +175,7 @@ class ContentDigests:
             raise SourceChangedError(f"{source.folder} has only just been written")
         known = self.known(source)
         digests = known or {name: _hash_file(source.folder / name, go_on) for name in source.files}
-        if Source.look(source.folder).files != source.files:
-            raise SourceChangedError(f"{source.folder} changed since it was loaded")
+        source.check()
         if known is None:
             self._remember(source, digests)
         return digests

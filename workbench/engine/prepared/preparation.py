@@ -3,7 +3,7 @@
 import logging
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from pathlib import Path
 
 from torch import Tensor, nn
@@ -42,11 +42,17 @@ class Preparation:
         self._source = Source.look(Path(vllm_config.model_config.model))
         self._shape = shaping(vllm_config)
         self._entry: Entry | None = self._store.find(self._source, self._shape)
+        self._parameters: dict[str, Tensor] = {}
+        """Of a plain load, as long as they don't lie in a prepared file."""
         self._unprepared: dict[str, Tensor] = {}
+        """Their contents."""
+        self._in_place: set[int] = set()
+        """The ids of those whose contents are maps of the model's own files."""
         self.unwritten_bytes = 0
         """Weights of a plain load that are still to be written, or are being written."""
         self._thread: threading.Thread | None = None
         self._stopped = threading.Event()
+        self._stopping = threading.Lock()
 
     @classmethod
     def of(cls, maps: KeptMaps | None, vllm_config: VllmConfig, verified: set[Path]) -> "Preparation | None":
@@ -71,7 +77,7 @@ class Preparation:
 
         On the CPU they stay where they are, in the page cache; to a device they are copied.
         """
-        if not _is_plain(model):
+        if not is_plain(model):
             return False
         expected = stored_tensors(model)
         tensors = self._maps.map(self._entry, expected) if self._entry else None
@@ -95,13 +101,19 @@ class Preparation:
         if self._entry is not None:
             self._store.touch(self._entry)
 
-    def keep(self, model: nn.Module) -> None:
+    def keep(self, model: nn.Module, in_place: Collection[Tensor] = ()) -> None:
         """Remember the weights of a plain load, to be written; before anything processes them further.
 
         Nothing is remembered of a model whose weights are processed in ways that were not looked at.
+
+        Args:
+            model: loaded just now.
+            in_place: the parameters that are maps of the model's own files.
         """
-        if _is_plain(model):
-            self._unprepared = {name: tensor.data for name, tensor in stored_tensors(model).items()}
+        if is_plain(model):
+            self._parameters = stored_tensors(model)
+            self._unprepared = {name: tensor.data for name, tensor in self._parameters.items()}
+            self._in_place = {id(tensor) for tensor in in_place}
             self.unwritten_bytes = sum(tensor.nbytes for tensor in self._unprepared.values())
 
     @property
@@ -114,7 +126,7 @@ class Preparation:
 
         Args:
             idle_since: monotonic time since when the engine has nothing to do; None while it has.
-            on_damaged: told that the weights that serve were damaged on the disk.
+            on_damaged: told that the weights that serve were damaged on the disk, or overwritten there.
         """
         self._stopped.clear()
 
@@ -133,19 +145,49 @@ class Preparation:
 
     def _work(self, go_on: Callable[[], bool], on_damaged: Callable[[], None]) -> None:
         if self._entry is None:
+            in_place = bool(self._in_place)
             try:
                 self._store.prepare(self._source, self._shape, self._unprepared, go_on)
+                self._move(go_on)
             finally:
-                self._unprepared, self.unwritten_bytes = {}, 0
+                self._parameters, self._unprepared, self.unwritten_bytes = {}, {}, 0
+            if in_place and not self._stopped.is_set() and self._source.was_overwritten():
+                on_damaged()
         elif not self._store.verify(self._entry, go_on):
             self._maps.forget(self._entry)
             on_damaged()
         elif not self._stopped.is_set():
             self._verified.add(self._entry.path)
 
+    def _move(self, go_on: Callable[[], bool]) -> None:
+        """Have the model serve from the prepared file, or from memory, and no longer from its own files.
+
+        Those belong to the user, who may overwrite them; a model that is never idle serves from them on. The
+        contents stay the same, so the engine may be at work meanwhile.
+        """
+        entry = self._store.find(self._source, self._shape)
+        prepared = self._maps.map(entry, self._unprepared) if entry else None
+        for name, tensor in self._parameters.items():
+            if tensor.device.type != "cpu" or not go_on():
+                return
+            if prepared is not None:
+                contents = prepared[name]
+            elif id(tensor) in self._in_place:
+                contents = tensor.data.clone()
+            else:
+                continue
+            with self._stopping:
+                if self._stopped.is_set():  # layers may have been packed since
+                    return
+                tensor.data = contents
+        if prepared is not None and entry is not None:
+            self._entry = entry
+            self._verified.add(entry.path)  # when it was written
+
     def stop(self) -> None:
         """Give up what is not done yet: the model goes, or sleeps."""
-        self._stopped.set()
+        with self._stopping:
+            self._stopped.set()
 
     def join(self) -> None:
         """Wait until nothing reads the weights any more: after `stop`, while the disk takes 64 MB."""
@@ -164,7 +206,7 @@ def files_of_load(store: PreparedStore, vllm_config: VllmConfig) -> list[Path]:
     return [entry.path] if entry else sorted(source.folder.glob("*.safetensors"))
 
 
-def _is_plain(model: nn.Module) -> bool:
+def is_plain(model: nn.Module) -> bool:
     """Whether all weights are in the model's folder, and none is changed in place after a load.
 
     vLLM's methods for layers that are not quantized repack weights, if at all, into new memory.

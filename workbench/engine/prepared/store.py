@@ -17,7 +17,8 @@ the contents of the source's files, and everything else that shapes the weights.
    run behind the first use of an entry in each life of the app.
 
 Not guarded against: a program that means harm and may write here, and one that overwrites or truncates a
-file in place while it is mapped. Files are read-only, and Workbench only ever replaces or deletes them.
+file in place while it is mapped. Files are read-only, and Workbench only ever replaces or deletes them. A
+first load maps the model's own files, which others write (`preparation.py` says for how long).
 
 Any doubt means that there is no entry, and a plain load. Several processes may use a folder at once, without
 a lock: every file is replaced whole. Deleting anything here is safe at any time, also what is mapped: Linux
@@ -162,7 +163,7 @@ class PreparedStore:
         Args:
             source: looked at before the load began.
             shape: as for `find`.
-            tensors: contiguous, and changed by nobody meanwhile.
+            tensors: contiguous, and changed by nobody meanwhile; they may be maps of the source's files.
             go_on: asked before each chunk of a megabyte; it may block, or give up by saying no.
 
         Returns:
@@ -188,6 +189,7 @@ class PreparedStore:
         path = self._path(fingerprint)
         with replacing(path) as fd:
             write_tensors(fd, layout, tensors, go_on)
+            source.check()  # the tensors may be maps of its files
         try:
             self._admit(path, fingerprint, go_on)
         except BadFileError:
