@@ -5,7 +5,8 @@ every request needs a switch: two workers hold at most two demo models or the mi
 answer is compared with the model's first (`identical_output`).
 
 What the app and its workers hold together is read twice, both times with no model loaded, every worker warm
-and nothing going on: after `SETTLING` switches, and at the end. The difference is the growth: resident
+and nothing going on: after `SETTLING` switches, by when all workers have started and all models are prepared,
+and at the end. The difference is the growth: resident
 memory, threads, descriptors, and segments of shared memory on the whole machine. Resident memory counts
 the maps of prepared weights that workers keep, which are page cache; private memory doesn't. No worker may
 be replaced in between: that is an error, and the limit at which Workbench does so for age is lifted.
@@ -83,10 +84,22 @@ async def switch(workbench: Workbench, model: str, course: Course) -> None:
 
 
 async def settle(workbench: Workbench, order: Iterator[str], course: Course) -> None:
-    """Have every thread of the app there, and every cache filled."""
+    """Have every thread of the app and every worker there, and every cache filled."""
     await asyncio.gather(*(asyncio.to_thread(time.sleep, 0.05) for _ in range(APP_THREADS)))
-    for _ in range(SETTLING):
+    for number in range(SETTLING):
         await switch(workbench, next(order), course)
+        if number == 0:
+            await until(lambda: _warm(workbench) == WORKERS - 1)
+        if number < len(QUESTIONS):  # each model's first
+            await until(lambda: _prepared(workbench) > number)  # noqa: B023 - awaited here
+
+
+def _warm(workbench: Workbench) -> int:
+    return sum(worker.state == "warm" for worker in workbench.pool().workers)
+
+
+def _prepared(workbench: Workbench) -> int:
+    return len(list(workbench.settings.prepared_dir.glob("*.json")))
 
 
 @dataclass(frozen=True, slots=True)
