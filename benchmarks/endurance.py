@@ -6,10 +6,10 @@ answer is compared with the model's first (`identical_output`).
 
 What the app and its workers hold together is read twice, both times with no model loaded, every worker warm
 and nothing going on: after `SETTLING` switches, by when all workers have started and all models are prepared,
-and at the end. The difference is the growth: resident
-memory, threads, descriptors, and segments of shared memory on the whole machine. Resident memory counts
-the maps of prepared weights that workers keep, which are page cache; private memory doesn't. No worker may
-be replaced in between: that is an error, and the limit at which Workbench does so for age is lifted.
+and at the end. The difference is the growth: resident memory, threads, descriptors, and segments of shared
+memory on the whole machine. Resident memory counts the maps of prepared weights that workers keep, which are
+page cache; private memory doesn't. No worker may be replaced in between: that is an error, and the limit at
+which Workbench does so for age is lifted.
 
 `switch_start_…` and `switch_end_…` are times from request to first text in the first and last fifth of the
 switches between the readings: a drift would show there.

@@ -9,6 +9,7 @@ import pytest
 import torch
 from torch import nn
 from vllm.v1.core.sched.interface import PauseState
+from vllm.v1.engine import EngineCoreRequestType
 from vllm.v1.engine.core import EngineCoreProc, EngineShutdownState
 
 from workbench.engine.core import WarmEngineCore
@@ -91,12 +92,23 @@ def test_packing_waits_for_weights_to_be_written_until_answers_have_been_slow_fo
 ):
     given_up = []
     core._preparation = SimpleNamespace(
-        unwritten_bytes=unwritten_bytes, stop=lambda: given_up.append(True), join=lambda: None
+        unwritten_bytes=unwritten_bytes, give_up=lambda: given_up.append(True)
     )
     core._packing.unpack()
     core._answered_s = answered_s
     assert core._may_pack() is packs
     assert bool(given_up) is (packs and unwritten_bytes > 0)
+
+
+def test_what_was_prepared_is_taken_between_two_steps(core):
+    taken = []
+    core._preparation = SimpleNamespace(take=lambda: taken.append(core._idle_since is not None))
+    core._packing.clear()
+    core._on_prepared()
+    core.input_queue.put_nowait((EngineCoreRequestType.EXECUTOR_FAILED, b""))
+    with pytest.raises(RuntimeError):
+        core._process_input_queue()
+    assert taken == [True]
 
 
 def test_the_time_of_a_load_does_not_count_as_idle(monkeypatch):

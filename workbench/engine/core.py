@@ -207,7 +207,7 @@ class WarmEngineCore(WatchedEngineCore, EngineCoreProc):
         if self._preparation is not None and (unwritten := self._preparation.unwritten_bytes):
             if self._answered_s < PACK_WITHIN_S * max(1.0, unwritten / 1e9):
                 return False
-            self._preparation.stop()
+            self._preparation.give_up()
         return True
 
     def _process_engine_step(self) -> bool:
@@ -224,6 +224,12 @@ class WarmEngineCore(WatchedEngineCore, EngineCoreProc):
         finally:
             self._step_began = None
 
+    def _handle_client_request(self, request_type: EngineCoreRequestType, request: Any) -> None:
+        """Upstream's; prepared weights take the place of others here, where nothing computes with them."""
+        if request_type == EngineCoreRequestType.WAKEUP and self._preparation is not None:
+            self._preparation.take()
+        super()._handle_client_request(request_type, request)
+
     def run_busy_loop(self) -> None:
         """Upstream's loop; what is left to do for the prepared weights goes on beside it."""
         self._go_on_preparing()
@@ -231,7 +237,11 @@ class WarmEngineCore(WatchedEngineCore, EngineCoreProc):
 
     def _go_on_preparing(self) -> None:
         if self._preparation is not None and self._preparation.due:
-            self._preparation.start(lambda: self._idle_since, self._on_damaged_weights)
+            self._preparation.start(lambda: self._idle_since, self._on_prepared, self._on_damaged_weights)
+
+    def _on_prepared(self) -> None:
+        """Have the engine look whether there is anything to `take`."""
+        self.input_queue.put_nowait((EngineCoreRequestType.WAKEUP, None))
 
     def _on_damaged_weights(self) -> None:
         """End the engine: what it answered from is not what was prepared. Upstream's loop raises for this."""

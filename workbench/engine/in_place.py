@@ -2,9 +2,9 @@
 
 vLLM makes a model's parameters, then copies each weight of its files into its place. So a first load asks the
 kernel for as much fresh memory as the model is large, which it hands out a page at a time. But the files are
-mapped, and what vLLM joins, such as the two matrices of a gated MLP, mostly lies side by side there, because
-safetensors sorts by name. So copies are put off, and a parameter that they would make just what lies in the
-file in one piece is given that piece instead.
+mapped, and the two matrices of a gated MLP, which are half of a model and which vLLM joins, lie side by side
+there as a rule, because safetensors sorts by name. So copies are put off, and a parameter that they would
+make just what lies in the file in one piece is given that piece instead.
 """
 
 import ctypes
@@ -26,7 +26,11 @@ class _Copy(NamedTuple):
 
 
 class CopiesPutOff(TorchDispatchMode):
-    """Within, copies out of mapped weights wait until `settle`, or until something else needs to see them."""
+    """Within, copies out of mapped weights wait until `settle`, or until something else needs to see them.
+
+    It sees what the thread that entered it does, outside of `torch.inference_mode`, where operators that read
+    may count as views.
+    """
 
     def __init__(self) -> None:
         super().__init__()
@@ -50,7 +54,7 @@ class CopiesPutOff(TorchDispatchMode):
             return args[0]
         if not func.is_view:  # it reads or writes
             for value in tree_leaves((args, kwargs)):
-                if isinstance(value, Tensor):
+                if isinstance(value, Tensor) and value.numel():  # padding is mostly none
                     self._catch_up(_memory(value))
         return func(*args, **(kwargs or {}))
 
@@ -86,7 +90,7 @@ class CopiesPutOff(TorchDispatchMode):
         in_place = []
         for parameter in parameters:
             memory = _memory(parameter)
-            piece = _in_one_piece(parameter, self._waiting.get(memory, []))
+            piece = self._in_one_piece(parameter, self._waiting.get(memory, []))
             if piece is not None:
                 del self._waiting[memory]
                 parameter.data = piece
@@ -96,30 +100,39 @@ class CopiesPutOff(TorchDispatchMode):
         self._mapped.clear()
         return in_place
 
+    def _in_one_piece(self, parameter: Tensor, copies: list[_Copy]) -> Tensor | None:
+        """What the copies would make of a parameter, if that lies somewhere in one piece; else None."""
+        if not copies or not parameter.is_contiguous() or parameter.dtype != copies[0].into.dtype:
+            return None
+        if users_of(parameter) != 1 + len(copies):  # the views that are copied into; nobody else's
+            return None
+        copies = sorted(copies, key=lambda copy: copy.into.data_ptr())
+        into, out_of = parameter.data_ptr(), copies[0].out_of.data_ptr()
+        if out_of % parameter.itemsize:
+            return None
+        for copy in copies:
+            # What goes to two places must not be one memory.
+            if len(self._readers[_memory(copy.out_of)]) > 1:
+                return None
+            if (copy.into.data_ptr(), copy.out_of.data_ptr()) != (into, out_of):
+                return None
+            into += copy.into.nbytes
+            out_of += copy.into.nbytes
+        if into != parameter.data_ptr() + parameter.nbytes:
+            return None
+        if len(copies) == 1:
+            return copies[0].out_of.view(parameter.shape)
+        span = (ctypes.c_byte * parameter.nbytes).from_address(copies[0].out_of.data_ptr())
+        span.owners = [copy.out_of for copy in copies]  # whose memory it is, which lives as long
+        return torch.frombuffer(span, dtype=parameter.dtype).view(parameter.shape)
+
+
+def users_of(tensor: Tensor) -> int:
+    """How many tensors share this one's memory, itself included."""
+    storage = tensor.untyped_storage()
+    return int(torch._C._storage_Use_Count(storage._cdata)) - 1  # `storage` itself
+
 
 def _memory(tensor: Tensor) -> int:
     """The address of the memory that a tensor is a view of; 0 if there is none."""
     return tensor.untyped_storage().data_ptr() if tensor.layout == torch.strided else 0
-
-
-def _in_one_piece(parameter: Tensor, copies: list[_Copy]) -> Tensor | None:
-    """What the copies would make of a parameter, if it lies somewhere in one piece; None if it doesn't."""
-    storage = parameter.untyped_storage()
-    # The parameter's own tensor, `storage`, and the views that are to be copied into: nobody else's.
-    users = 2 + len(copies)
-    if not copies or not parameter.is_contiguous() or torch._C._storage_Use_Count(storage._cdata) != users:
-        return None
-    copies = sorted(copies, key=lambda copy: copy.into.data_ptr())
-    into, out_of = parameter.data_ptr(), copies[0].out_of.data_ptr()
-    for copy in copies:
-        if (copy.into.data_ptr(), copy.out_of.data_ptr()) != (into, out_of):
-            return None
-        into += copy.into.nbytes
-        out_of += copy.into.nbytes
-    if into != parameter.data_ptr() + parameter.nbytes or parameter.dtype != copies[0].into.dtype:
-        return None
-    if len(copies) == 1:
-        return copies[0].out_of.view(parameter.shape)
-    span = (ctypes.c_byte * parameter.nbytes).from_address(copies[0].out_of.data_ptr())
-    span.owners = [copy.out_of for copy in copies]  # whose memory it is, which lives as long
-    return torch.frombuffer(span, dtype=parameter.dtype).view(parameter.shape)

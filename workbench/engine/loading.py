@@ -19,7 +19,7 @@ from vllm.platforms import current_platform
 
 from workbench.engine.config import fast_load_format
 from workbench.engine.in_place import CopiesPutOff
-from workbench.engine.prepared.preparation import Preparation, is_plain, stored_tensors
+from workbench.engine.prepared.preparation import Preparation, stored_tensors
 
 LOAD_FORMAT = "workbench"
 
@@ -79,7 +79,7 @@ class WatchedLoader(DefaultModelLoader):
         if preparation is not None and preparation.map_into(model):
             return
         in_place: list[torch.Tensor] = []
-        if preparation is not None and current_platform.is_cpu() and is_plain(model):
+        if preparation is not None and preparation.allows_in_place(model):
             with CopiesPutOff() as self._copies:
                 super().load_weights(model, model_config)
             in_place = self._copies.settle(stored_tensors(model).values())

@@ -1,6 +1,9 @@
 """What a load leaves to be done for its prepared weights, beside a model that serves and sleeps."""
 
+import json
 import os
+import threading
+from dataclasses import astuple
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -10,7 +13,7 @@ from safetensors import safe_open
 
 from tests.engine.prepared.weights import SHAPE, make_source, parameters, settle
 from workbench.engine.prepared import preparation
-from workbench.engine.prepared.fingerprint import Source
+from workbench.engine.prepared.fingerprint import FileIdentity, Source
 from workbench.engine.prepared.maps import KeptMaps
 from workbench.engine.prepared.preparation import Preparation
 from workbench.engine.prepared.store import PreparedStore
@@ -46,11 +49,11 @@ def test_weights_of_a_model_that_was_woken_last_are_kept_longest(prepared, tmp_p
 
 def test_what_a_sleep_has_interrupted_is_begun_again(prepared):
     damaged = []
-    prepared.start(lambda: None, lambda: damaged.append(True))  # never idle
+    prepared.start(lambda: None, pytest.fail, lambda: damaged.append(True))  # never idle
     prepared.stop()
     prepared.join()
     assert prepared.due
-    prepared.start(lambda: 0.0, lambda: damaged.append(True))
+    prepared.start(lambda: 0.0, pytest.fail, lambda: damaged.append(True))
     prepared.join()
     assert not prepared.due
     assert not damaged
@@ -72,10 +75,19 @@ class Loaded:
             self.model.register_parameter(name, torch.nn.Parameter(tensor, requires_grad=False))
         self.model.own = torch.nn.Parameter(torch.ones(3), requires_grad=False)
         self.preparation.keep(self.model, [self.model.embed, self.model.norm])
-        self.damaged = []
+        self.prepared, self.damaged = threading.Event(), threading.Event()
+
+    def start(self, idle_since=lambda: 0.0):
+        self.preparation.start(idle_since, self.prepared.set, self.damaged.set)
 
     def prepare(self):
-        self.preparation.start(lambda: 0.0, lambda: self.damaged.append(True))
+        """As the engine does it."""
+        self.start()
+        assert self.prepared.wait(30)
+        self.preparation.take()
+
+    def end(self):
+        self.preparation.stop()
         self.preparation.join()
 
     def in_place(self):
@@ -84,63 +96,143 @@ class Loaded:
     def sound(self):
         return all(torch.equal(getattr(self.model, name), tensor) for name, tensor in self.expected.items())
 
+    def entries(self):
+        return list(self.folder.glob("*.safetensors"))
+
 
 @pytest.fixture
 def loaded(tmp_path, monkeypatch):
-    return Loaded(tmp_path, monkeypatch)
+    monkeypatch.setattr(preparation, "WATCH_S", 0.01)
+    loaded = Loaded(tmp_path, monkeypatch)
+    yield loaded
+    loaded.end()
 
 
-def test_a_model_serves_from_the_prepared_file_as_soon_as_there_is_one(loaded):
+def test_a_model_uses_the_prepared_file_as_soon_as_there_is_one(loaded):
     own = loaded.model.own.data_ptr()
     assert loaded.in_place() == [True, True]
     loaded.prepare()
     assert loaded.in_place() == [False, False]
     assert loaded.model.own.data_ptr() != own
     assert loaded.sound()
-    assert loaded.preparation.mapped
     assert not loaded.preparation.due
-    assert not loaded.damaged
-    del loaded.preparation
-    (path,) = loaded.folder.glob("*.safetensors")
+    assert not loaded.damaged.is_set()
+    (path,) = loaded.entries()
     assert str(path) in Path("/proc/self/maps").read_text()
+
+
+def test_the_model_changes_its_weights_between_steps_only(loaded):
+    loaded.start()
+    assert loaded.prepared.wait(30)
+    assert loaded.in_place() == [True, True]
+    assert loaded.preparation.unwritten_bytes > 0  # nothing may be packed yet
+    loaded.preparation.take()
+    assert loaded.preparation.unwritten_bytes == 0
 
 
 def test_a_model_that_can_not_be_prepared_gets_memory_of_its_own(tmp_path, monkeypatch):
     loaded = Loaded(tmp_path, monkeypatch, limit_bytes=10)
     own = loaded.model.own.data_ptr()
     loaded.prepare()
+    loaded.end()
     assert loaded.in_place() == [False, False]
     assert loaded.model.own.data_ptr() == own
     assert loaded.sound()
-    assert not loaded.preparation.mapped
-    assert not loaded.damaged
+    assert not loaded.entries()
 
 
-def test_a_file_that_is_overwritten_while_it_serves_ends_its_engine(loaded):
-    path = loaded.source / "model.safetensors"
-    settle(loaded.source)
-    with path.open("r+b") as file:
-        file.seek(-64, os.SEEK_END)
-        file.write(b"overwritten")
+def test_what_was_processed_since_stays_as_it_is(loaded):
+    loaded.model.embed.data = loaded.model.embed.data.t().contiguous()
+    loaded.model.own.data = loaded.model.own.data.double()
     loaded.prepare()
-    assert loaded.damaged
-    assert not list(loaded.folder.glob("*.safetensors"))
+    assert loaded.in_place() == [False, False]
+    assert torch.equal(loaded.model.embed, loaded.expected["embed"].t())
+    assert loaded.model.own.dtype == torch.float64
 
 
-def test_a_file_that_is_replaced_serves_on_as_it_was(loaded):
-    path = loaded.source / "model.safetensors"
-    other = make_source(loaded.source.parent / "other", seed=1) / "model.safetensors"
-    other.replace(path)
-    loaded.prepare()
-    assert not loaded.damaged
-    assert loaded.sound()
-    assert not list(loaded.folder.glob("*.safetensors"))
-
-
-def test_a_model_that_is_stopped_keeps_its_weights(loaded):
-    loaded.preparation.start(lambda: None, lambda: loaded.damaged.append(True))  # never idle
-    loaded.preparation.stop()
-    loaded.preparation.join()
+def test_an_engine_without_time_keeps_its_weights_where_they_are(loaded):
+    loaded.start()
+    assert loaded.prepared.wait(30)
+    loaded.preparation.give_up()  # layers are packed from now on
+    loaded.preparation.take()
     assert loaded.in_place() == [True, True]
     assert loaded.preparation.unwritten_bytes == 0
-    assert not loaded.damaged
+
+
+def test_a_model_that_is_stopped_before_it_was_idle_keeps_its_weights(loaded):
+    loaded.start(idle_since=lambda: None)
+    loaded.end()
+    assert loaded.in_place() == [True, True]
+    assert not loaded.prepared.is_set()
+    assert loaded.preparation.unwritten_bytes == 0
+
+
+@pytest.mark.parametrize("given_up", [False, True])
+def test_a_file_that_is_overwritten_while_it_serves_ends_its_engine(loaded, given_up):
+    loaded.start(idle_since=lambda: None)
+    if given_up:
+        loaded.preparation.give_up()
+    assert not loaded.damaged.wait(0.1)
+    with (loaded.source / "model.safetensors").open("r+b") as file:
+        file.seek(-64, os.SEEK_END)
+        file.write(b"overwritten")
+    assert loaded.damaged.wait(10)
+
+
+def test_a_file_that_is_overwritten_is_not_prepared(loaded):
+    settle(loaded.source)
+    with (loaded.source / "model.safetensors").open("r+b") as file:
+        file.write(b"overwritten")
+    loaded.start()
+    assert loaded.damaged.wait(10)
+    loaded.end()
+    assert not loaded.entries()
+
+
+@pytest.mark.parametrize("change", ["replaced", "deleted", "given to others", "configured"])
+def test_a_file_whose_contents_are_still_there_serves_on(loaded, change):
+    path = loaded.source / "model.safetensors"
+    if change == "replaced":
+        other = make_source(loaded.source.parent / "other", seed=1) / "model.safetensors"
+        other.replace(path)
+    elif change == "deleted":
+        path.unlink()
+    elif change == "given to others":
+        path.chmod(0o600)
+    else:
+        (loaded.source / "config.json").write_text("{}")
+    loaded.prepare()
+    assert loaded.in_place() == [False, False]
+    assert loaded.sound()
+    assert not loaded.entries()
+    assert not loaded.damaged.wait(0.1)
+
+
+def test_an_entry_that_is_there_already_is_read_before_it_is_used(loaded):
+    source = Source.look(loaded.source)
+    contents = dict(loaded.preparation._plain.contents)
+    assert loaded.preparation._store.prepare(source, SHAPE, contents)
+    (path,) = loaded.entries()
+    path.chmod(0o600)
+    with path.open("r+b") as file:
+        file.seek(-8, os.SEEK_END)
+        file.write(b"12345678")
+    status = path.stat()
+    record = json.loads(path.with_suffix(".json").read_text())
+    record["identity"] = list(astuple(FileIdentity.of(status)))  # as if a disk had done it
+    path.with_suffix(".json").write_text(json.dumps(record))
+    loaded.prepare()
+    assert loaded.sound()
+
+
+def test_weights_with_a_second_view_are_seen_by_it_too(tmp_path, monkeypatch):
+    monkeypatch.setattr(preparation, "shaping", lambda vllm_config: SHAPE)
+    source = make_source(tmp_path / "model")
+    store, expected = PreparedStore(tmp_path / "prepared", 1 << 30), {"norm": parameters()["norm"]}
+    assert store.prepare(Source.look(source), SHAPE, expected)
+    model = torch.nn.Module()
+    model.norm = torch.nn.Parameter(torch.zeros(5, 3), requires_grad=False)
+    view = model.norm.data.view(15)
+    assert load(store, source).map_into(model)
+    assert torch.equal(view, expected["norm"].view(15))
+    assert torch.equal(model.norm, expected["norm"])

@@ -100,17 +100,30 @@ class Source:
         if Source.look(self.folder).files != self.files:
             raise SourceChangedError(f"{self.folder} changed since it was loaded")
 
+    @property
+    def weights(self) -> list[Path]:
+        """The files of weights."""
+        return [self.folder / name for name in self.files if Path(name).suffix in WEIGHTS]
+
     def was_overwritten(self) -> bool:
-        """Whether a file was changed in place, so that a map of it shows the change.
+        """Whether the contents of a file of weights were changed in place, so that a map of it shows it.
 
         One that was replaced or deleted is still there for whoever has mapped it.
         """
-        for name, identity in self.files.items():
+        for path in self.weights:
+            before = self.files[path.name]
             with contextlib.suppress(OSError):
-                now = FileIdentity.of((self.folder / name).stat())
-                if now != identity and (now.inode, now.device) == (identity.inode, identity.device):
+                now = FileIdentity.of(path.stat())
+                same_file = (now.inode, now.device) == (before.inode, before.device)
+                if same_file and (now.size, now.mtime_ns) != (before.size, before.mtime_ns):
                     return True
         return False
+
+    def is_mapped(self) -> bool:
+        """Whether this process maps a file of weights, or one of the same number on another file system."""
+        inodes = {str(self.files[path.name].inode) for path in self.weights}
+        with Path("/proc/self/maps").open() as lines:
+            return any(line.split(maxsplit=5)[4] in inodes for line in lines)
 
 
 def _counts(name: str) -> bool:

@@ -1,16 +1,27 @@
-"""One load's part in the prepared weights: found and mapped, or else written once the model serves."""
+"""One load's part in the prepared weights: found and mapped, or else written once the model serves.
+
+What a plain load has left where it lies in the model's own files stays there no longer than it must: those
+are the user's, who may overwrite them. As soon as the engine was idle for long enough, the model uses the
+prepared file, or where there can be none, memory of the worker's own; until then the files are watched.
+"""
 
 import logging
 import threading
 import time
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Collection, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
+import torch
 from torch import Tensor, nn
 from vllm.config import ModelConfig, VllmConfig
 from vllm.model_executor.layers.linear import UnquantizedLinearMethod
 from vllm.model_executor.layers.vocab_parallel_embedding import UnquantizedEmbeddingMethod
+from vllm.platforms import current_platform
 
+from workbench.engine.chunks import StoppedError, check
+from workbench.engine.in_place import users_of
+from workbench.engine.page_cache import resident_bytes
 from workbench.engine.prepared.fingerprint import Source
 from workbench.engine.prepared.maps import KeptMaps
 from workbench.engine.prepared.shaping import shaping
@@ -20,6 +31,10 @@ log = logging.getLogger(__name__)
 
 QUIET_S = 0.25
 """An engine that had nothing to do for so long is taken for idle."""
+MOST_ABSENT_BYTES = 32 << 20
+"""Of a model's own files, that aren't in the page cache: what a disk reads in a moment."""
+WATCH_S = 2.0
+"""Between two looks at files that serve and are the user's."""
 PLAIN_METHODS = frozenset({UnquantizedLinearMethod, UnquantizedEmbeddingMethod})
 
 
@@ -42,17 +57,14 @@ class Preparation:
         self._source = Source.look(Path(vllm_config.model_config.model))
         self._shape = shaping(vllm_config)
         self._entry: Entry | None = self._store.find(self._source, self._shape)
-        self._parameters: dict[str, Tensor] = {}
-        """Of a plain load, as long as they don't lie in a prepared file."""
-        self._unprepared: dict[str, Tensor] = {}
-        """Their contents."""
-        self._in_place: set[int] = set()
-        """The ids of those whose contents are maps of the model's own files."""
-        self.unwritten_bytes = 0
-        """Weights of a plain load that are still to be written, or are being written."""
-        self._thread: threading.Thread | None = None
+        self.mapped = False
+        """Whether the load took its weights from a prepared file."""
+        self._plain: _PlainLoad | None = None
+        self._elsewhere: tuple[Entry | None, Mapping[str, Tensor]] | None = None
+        """Contents of `_plain` that are ready to be used, and the entry that they are of, if any."""
+        self._threads: list[threading.Thread] = []
+        self._given_up = threading.Event()
         self._stopped = threading.Event()
-        self._stopping = threading.Lock()
 
     @classmethod
     def of(cls, maps: KeptMaps | None, vllm_config: VllmConfig, verified: set[Path]) -> "Preparation | None":
@@ -85,16 +97,23 @@ class Preparation:
             self._entry = None
             return False
         for name, tensor in expected.items():
-            if tensor.device.type == "cpu":
+            # A convolution's weights have a second view, which must see them too.
+            if tensor.device.type == "cpu" and users_of(tensor) == 1:
                 tensor.data = tensors[name]
             else:
                 tensor.data.copy_(tensors[name])
+        self.mapped = True
         return True
 
-    @property
-    def mapped(self) -> bool:
-        """Whether the model got its weights from a prepared file, after the load."""
-        return self._entry is not None
+    def allows_in_place(self, model: nn.Module) -> bool:
+        """Whether a plain load may use weights where they lie in the model's own files.
+
+        Not where most would first have to be read: that would be in the first step, where nobody sees it.
+        """
+        if not current_platform.is_cpu() or torch.is_inference_mode_enabled() or not is_plain(model):
+            return False
+        absent = sum(path.stat().st_size - resident_bytes(path) for path in self._source.weights)
+        return absent <= MOST_ABSENT_BYTES
 
     def touch(self) -> None:
         """Note that the model is used again: prepared weights of others make room before its own."""
@@ -111,88 +130,153 @@ class Preparation:
             in_place: the parameters that are maps of the model's own files.
         """
         if is_plain(model):
-            self._parameters = stored_tensors(model)
-            self._unprepared = {name: tensor.data for name, tensor in self._parameters.items()}
-            self._in_place = {id(tensor) for tensor in in_place}
-            self.unwritten_bytes = sum(tensor.nbytes for tensor in self._unprepared.values())
+            parameters, ids = stored_tensors(model), set(map(id, in_place))
+            self._plain = _PlainLoad(
+                parameters,
+                {name: tensor.data for name, tensor in parameters.items()},
+                [name for name, tensor in parameters.items() if id(tensor) in ids],
+            )
+
+    @property
+    def unwritten_bytes(self) -> int:
+        """Weights of a plain load that are still to be prepared, and used from where they are then."""
+        plain = self._plain
+        return sum(tensor.nbytes for tensor in plain.contents.values()) if plain else 0
 
     @property
     def due(self) -> bool:
         """Whether there is anything to write, or to read in full for the first time in this process."""
-        return bool(self._unprepared) or (self._entry is not None and self._entry.path not in self._verified)
+        return self._plain is not None or (self._entry is not None and self._entry.path not in self._verified)
 
-    def start(self, idle_since: Callable[[], float | None], on_damaged: Callable[[], None]) -> None:
+    def start(
+        self,
+        idle_since: Callable[[], float | None],
+        on_prepared: Callable[[], None],
+        on_damaged: Callable[[], None],
+    ) -> None:
         """Do what is due in a thread, while the engine is idle; also again, when it was stopped and joined.
 
         Args:
             idle_since: monotonic time since when the engine has nothing to do; None while it has.
+            on_prepared: told that the engine is to call `take`.
             on_damaged: told that the weights that serve were damaged on the disk, or overwritten there.
         """
+        self._given_up.clear()
         self._stopped.clear()
 
         def go_on() -> bool:
-            while not self._stopped.is_set():
+            while not self._given_up.is_set():
                 since = idle_since()
                 if since is not None and time.monotonic() - since >= QUIET_S:
                     return True
-                self._stopped.wait(QUIET_S / 2)
+                self._given_up.wait(QUIET_S / 2)
             return False
 
-        self._thread = threading.Thread(
-            target=self._work, args=(go_on, on_damaged), name="prepare", daemon=True
-        )
-        self._thread.start()
+        work: list[Callable[[], None]] = []
+        if (plain := self._plain) is not None:
+            work.append(lambda: self._prepare(plain, go_on, on_prepared))
+            if plain.in_place:
+                work.append(lambda: self._watch(on_damaged))
+        elif (entry := self._entry) is not None:
+            work.append(lambda: self._verify(entry, go_on, on_damaged))
+        self._threads = [threading.Thread(target=target, name="prepare", daemon=True) for target in work]
+        for thread in self._threads:
+            thread.start()
 
-    def _work(self, go_on: Callable[[], bool], on_damaged: Callable[[], None]) -> None:
-        if self._entry is None:
-            in_place = bool(self._in_place)
-            try:
-                self._store.prepare(self._source, self._shape, self._unprepared, go_on)
-                self._move(go_on)
-            finally:
-                self._parameters, self._unprepared, self.unwritten_bytes = {}, {}, 0
-            if in_place and not self._stopped.is_set() and self._source.was_overwritten():
-                on_damaged()
-        elif not self._store.verify(self._entry, go_on):
-            self._maps.forget(self._entry)
-            on_damaged()
-        elif not self._stopped.is_set():
-            self._verified.add(self._entry.path)
+    def _prepare(
+        self, plain: "_PlainLoad", go_on: Callable[[], bool], on_prepared: Callable[[], None]
+    ) -> None:
+        try:
+            prepared = self._store.prepare(self._source, self._shape, plain.contents, go_on)
+            if current_platform.is_cpu():
+                self._elsewhere = self._contents_elsewhere(plain, prepared, go_on)
+        except StoppedError:
+            pass
+        finally:
+            if self._elsewhere is None:
+                self._plain = None
+        if self._elsewhere is not None:
+            on_prepared()
 
-    def _move(self, go_on: Callable[[], bool]) -> None:
-        """Have the model serve from the prepared file, or from memory, and no longer from its own files.
+    def _contents_elsewhere(
+        self, plain: "_PlainLoad", prepared: bool, go_on: Callable[[], bool]
+    ) -> tuple[Entry | None, Mapping[str, Tensor]]:
+        """Of all parameters, from the prepared file, or else of those in place, copied.
 
-        Those belong to the user, who may overwrite them; a model that is never idle serves from them on. The
-        contents stay the same, so the engine may be at work meanwhile.
+        Raises:
+            StoppedError: `go_on` said no.
         """
-        entry = self._store.find(self._source, self._shape)
-        prepared = self._maps.map(entry, self._unprepared) if entry else None
-        for name, tensor in self._parameters.items():
-            if tensor.device.type != "cpu" or not go_on():
-                return
-            if prepared is not None:
-                contents = prepared[name]
-            elif id(tensor) in self._in_place:
-                contents = tensor.data.clone()
-            else:
-                continue
-            with self._stopping:
-                if self._stopped.is_set():  # layers may have been packed since
-                    return
-                tensor.data = contents
-        if prepared is not None and entry is not None:
+        entry = self._store.find(self._source, self._shape) if prepared else None
+        if entry is not None and (tensors := self._maps.map(entry, plain.contents)) is not None:
+            self._verified.add(entry.path)  # `prepare` has read it
+            return entry, tensors
+        copies = {}
+        for name in plain.in_place:
+            check(go_on)
+            copies[name] = plain.contents[name].clone()
+        return None, copies
+
+    def take(self) -> None:
+        """Have the model use its weights from where they are now; between two of the engine's steps."""
+        if self._elsewhere is None or self._plain is None:
+            return
+        entry, contents = self._elsewhere
+        if not self._given_up.is_set():
+            self._plain.use(contents)
             self._entry = entry
-            self._verified.add(entry.path)  # when it was written
+        self._plain = self._elsewhere = None
+
+    def _watch(self, on_damaged: Callable[[], None]) -> None:
+        """As long as the model's own files are mapped, see that nobody overwrites them."""
+        while self._source.is_mapped():
+            if self._source.was_overwritten():
+                log.error("%s was overwritten while it served", self._source.folder)
+                on_damaged()
+                return
+            if self._stopped.wait(WATCH_S):
+                return
+
+    def _verify(self, entry: Entry, go_on: Callable[[], bool], on_damaged: Callable[[], None]) -> None:
+        if not self._store.verify(entry, go_on):
+            self._maps.forget(entry)
+            on_damaged()
+        elif not self._given_up.is_set():
+            self._verified.add(entry.path)
+
+    def give_up(self) -> None:
+        """Leave the weights unprepared, and where they are: the engine has no time for it."""
+        self._given_up.set()
 
     def stop(self) -> None:
         """Give up what is not done yet: the model goes, or sleeps."""
-        with self._stopping:
-            self._stopped.set()
+        self._given_up.set()
+        self._stopped.set()
 
     def join(self) -> None:
         """Wait until nothing reads the weights any more: after `stop`, while the disk takes 64 MB."""
-        if self._thread is not None:
-            self._thread.join()
+        for thread in self._threads:
+            thread.join()
+
+
+@dataclass(frozen=True, slots=True)
+class _PlainLoad:
+    """Weights that were loaded from the model's own files."""
+
+    parameters: Mapping[str, Tensor]
+    contents: Mapping[str, Tensor]
+    """As the load left them, before anything processed them further."""
+    in_place: Sequence[str]
+    """Those that are maps of the files."""
+
+    def use(self, contents: Mapping[str, Tensor]) -> None:
+        """Have parameters use equal contents that are elsewhere, but for those that were processed since."""
+        for name, tensor in contents.items():
+            if _placement(self.parameters[name]) == _placement(self.contents[name]):
+                self.parameters[name].data = tensor
+
+
+def _placement(tensor: Tensor) -> tuple[object, ...]:
+    return tensor.data_ptr(), tensor.dtype, tensor.shape, tensor.stride()
 
 
 def files_of_load(store: PreparedStore, vllm_config: VllmConfig) -> list[Path]:

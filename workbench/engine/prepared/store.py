@@ -17,8 +17,8 @@ the contents of the source's files, and everything else that shapes the weights.
    run behind the first use of an entry in each life of the app.
 
 Not guarded against: a program that means harm and may write here, and one that overwrites or truncates a
-file in place while it is mapped. Files are read-only, and Workbench only ever replaces or deletes them. A
-first load maps the model's own files, which others write (`preparation.py` says for how long).
+file in place while it is mapped. Files are read-only, and Workbench only ever replaces or deletes them. The
+model's own files, which a first load maps for a while, are watched for it (`preparation.py`).
 
 Any doubt means that there is no entry, and a plain load. Several processes may use a folder at once, without
 a lock: every file is replaced whole. Deleting anything here is safe at any time, also what is mapped: Linux
@@ -167,7 +167,8 @@ class PreparedStore:
             go_on: asked before each chunk of a megabyte; it may block, or give up by saying no.
 
         Returns:
-            Whether there is an entry now. If not, the log says why, and nothing of it is left.
+            Whether there is an entry now, which has just been read in full. If not, the log says why, and
+            nothing of it is left.
         """
         try:
             self._prepare(source, shape, tensors, go_on)
@@ -182,7 +183,7 @@ class PreparedStore:
         self, source: Source, shape: Mapping[str, str], tensors: Mapping[str, "Tensor"], go_on: GoOn
     ) -> None:
         fingerprint = Fingerprint.of(self._digests.learn(source, go_on), shape)
-        if self._find(fingerprint) or self._readmit(fingerprint, go_on):
+        if self._readmit(fingerprint, go_on):
             return
         layout = lay_out(tensors, fingerprint.text)
         self._make_room(layout.total_bytes)
@@ -197,7 +198,7 @@ class PreparedStore:
             raise
 
     def _readmit(self, fingerprint: Fingerprint, go_on: GoOn) -> bool:
-        """Check a file that has no record of it as it is: moved with its folder, or its writer died."""
+        """Check a file that is there already: its folder moved, its writer died, or another was faster."""
         path = self._path(fingerprint)
         try:
             self._admit(path, fingerprint, go_on)
