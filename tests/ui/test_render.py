@@ -34,6 +34,7 @@ from workbench.values import (
     SwitchView,
     TimelineRow,
     TimelineSpan,
+    Token,
     WaiterSnapshot,
     WorkerSnapshot,
 )
@@ -323,3 +324,13 @@ def test_parameter_counts(value, text):
 )
 def test_context_lengths(value, text):
     assert figures.context(value) == text
+
+
+def test_the_speed_of_a_growing_answer_is_told_once_there_is_enough_to_tell():
+    answer = Answer("adder", 1.0)
+    answer.add(Token("a few at once", 5), 2.0)
+    answer.add(Token(" as they came", 11), 2.0)
+    assert "11 tokens" in chat.growing_line(answer, 2.00001)
+    assert "tokens/s" not in chat.growing_line(answer, 2.00001)
+    answer.add(Token(" more", 21), 2.5)
+    assert "20.0 tokens/s" in chat.growing_line(answer, 2.5)

@@ -42,6 +42,8 @@ EVENT_OF_REPORT: dict[type, WorkerEvent] = {
     Cleaned: WorkerEvent.CLEANED,
 }
 
+SHARED_MEMORY = Path("/dev/shm")
+
 
 class Worker:
     """A worker process and what the app knows of it. Owned by the controller's task."""
@@ -186,6 +188,9 @@ class Worker:
         self.kill()
         self._writer.close()
         code = await self._process.wait()
+        for left in SHARED_MEMORY.glob(f"__KMP_REGISTERED_LIB_{self.pid}_*"):  # Intel's OpenMP, if killed
+            with contextlib.suppress(OSError):
+                left.unlink()
         if self.state is not WorkerState.DEAD:
             self.apply(WorkerEvent.DIED)
         return describe_exit(code)

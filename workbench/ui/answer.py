@@ -10,6 +10,9 @@ from workbench.values import ChatEvent, Finished, Progress, Token
 
 Event = TypeVar("Event")
 
+ENOUGH_S = 0.25
+"""Of an answer, to tell its speed."""
+
 
 @dataclass(slots=True)
 class Answer:
@@ -20,6 +23,8 @@ class Answer:
     text: str = ""
     token_count: int = 0
     first_token_at: float | None = None
+    first_count: int = 0
+    """Tokens that were there when the first was seen."""
     progress: Progress | None = None
     finished: Finished | None = None
     error: str = ""
@@ -31,7 +36,10 @@ class Answer:
             case Progress():
                 self.progress = event
             case Token():
-                self.first_token_at = self.first_token_at or now
+                if self.first_token_at is None:
+                    self.first_token_at = now
+                if self.first_token_at == now:  # all of a batch are seen at once
+                    self.first_count = event.token_count
                 self.text += event.text
                 self.token_count = event.token_count
             case Finished():
@@ -40,17 +48,20 @@ class Answer:
                 self.error = str(event)
 
     @property
-    def tokens(self) -> int:
-        """Of prompt and answer; of an answer that broke off, those that came."""
-        if self.finished is None:
-            return self.token_count
-        return self.finished.stats.prompt_tokens + self.finished.stats.completion_tokens
+    def completion_tokens(self) -> int:
+        """Of the answer; if it broke off, those that came."""
+        return self.finished.stats.completion_tokens if self.finished else self.token_count
+
+    @property
+    def prompt_tokens(self) -> int:
+        """0 for an answer that broke off."""
+        return self.finished.stats.prompt_tokens if self.finished else 0
 
     def tokens_per_s(self, now: float) -> float:
-        """Decode rate; the first token is prefill and does not count."""
-        if self.first_token_at is None or now <= self.first_token_at:
+        """Decode rate; what came first is prefill and does not count. 0 until there is enough to tell."""
+        if self.first_token_at is None or now - self.first_token_at < ENOUGH_S:
             return 0.0
-        return (self.token_count - 1) / (now - self.first_token_at)
+        return (self.token_count - self.first_count) / (now - self.first_token_at)
 
 
 @dataclass(slots=True)

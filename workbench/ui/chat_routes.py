@@ -36,8 +36,8 @@ def chat_router(workbench: Workbench, flow: ChatFlow) -> APIRouter:
         def on_end(answers: Sequence[Answer]) -> None:
             # For the access log.
             state.model = ", ".join(answer.model for answer in answers)
-            state.tokens = sum(answer.tokens for answer in answers)
-            admission.charge(state.tokens)
+            state.tokens = sum(answer.completion_tokens for answer in answers)
+            admission.charge(state.tokens + sum(answer.prompt_tokens for answer in answers))
 
         try:
             with workbench.access.admit(state.caller) as admission:

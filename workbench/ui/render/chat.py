@@ -178,8 +178,8 @@ def waiting(progress: Progress | None, elapsed_s: float) -> str:
 def growing_line(answer: Answer, now: float) -> str:
     """The line under an answer that is being written."""
     parts = [figures.count(answer.token_count, "token")]
-    if answer.token_count > 1:
-        parts.append(figures.rate(answer.tokens_per_s(now)))
+    if rate := answer.tokens_per_s(now):
+        parts.append(figures.rate(rate))
     if answer.first_token_at is not None:
         parts.append(f"first token after {figures.seconds(answer.first_token_at - answer.started_at)}")
     return _stats(parts)

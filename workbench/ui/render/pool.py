@@ -196,6 +196,6 @@ def loader(models: Sequence[ModelView]) -> str:
     disabled = "" if loadable else " disabled"
     return (
         f'<form data-do="load"><label>Load a model<select name="model"{disabled}>'
-        f"{options or '<option>Every model here is loaded</option>'}</select></label>"
+        f"{options or '<option>Nothing more to load</option>'}</select></label>"
         f'<button class="primary"{disabled}>Load</button></form>'
     )

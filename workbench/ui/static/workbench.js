@@ -22,6 +22,8 @@ window.workbench = (() => {
     const moved = body().dataset.page !== page;
     body().dataset.page = page;
     if (moved && source) connect();
+    const name = document.querySelector(`nav [data-page="${page}"]`)?.textContent;
+    document.title = name ? `${name} · Workbench` : "Workbench";
     for (const link of document.querySelectorAll("nav [data-page]")) {
       link.toggleAttribute("aria-current", link.dataset.page === page);
       if (link.dataset.page === page) link.setAttribute("aria-current", "page");
