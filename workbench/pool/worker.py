@@ -188,9 +188,7 @@ class Worker:
         self.kill()
         self._writer.close()
         code = await self._process.wait()
-        for left in SHARED_MEMORY.glob(f"__KMP_REGISTERED_LIB_{self.pid}_*"):  # Intel's OpenMP, if killed
-            with contextlib.suppress(OSError):
-                left.unlink()
+        remove_segments(self.pid)
         if self.state is not WorkerState.DEAD:
             self.apply(WorkerEvent.DIED)
         return describe_exit(code)
@@ -224,6 +222,13 @@ class Worker:
             in_flight=in_flight,
             draining=self.draining,
         )
+
+
+def remove_segments(pid: int) -> None:
+    """Remove the shared memory that Intel's OpenMP leaves behind in a process that is killed."""
+    for segment in SHARED_MEMORY.glob(f"__KMP_REGISTERED_LIB_{pid}_*"):
+        with contextlib.suppress(OSError):
+            segment.unlink()
 
 
 def describe_exit(code: int) -> str:
