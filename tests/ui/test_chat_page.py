@@ -178,7 +178,7 @@ def test_hostile_text_stays_text(chat: Page, workbench: FakeWorkbench):
     send(chat, "say:![](http://127.0.0.2/tracker.png) [x](javascript:document.title=3)")
     expect(answers(chat).last.get_by_test_id("stats")).to_contain_text("first token")
     assert chat.locator("#thread :is([data-do], [onerror], a[href^=javascript], img)").count() == 0
-    expect(chat).to_have_title("Workbench")
+    expect(chat).to_have_title(re.compile(r"^[A-Z]\w+ · Workbench$"))
     name = '${document.title=4}{{value}}"><script>document.title=5</script>'
     workbench.catalog = {name: replace(workbench.catalog["adder"], name=name, description=name)}
     workbench.touch()
@@ -186,7 +186,7 @@ def test_hostile_text_stays_text(chat: Page, workbench: FakeWorkbench):
     expect(chat.locator("#model-note")).to_contain_text(name)
     chat.get_by_role("link", name="Models", exact=True).click()
     expect(chat.get_by_test_id("model").locator("strong")).to_have_text(name)
-    expect(chat).to_have_title("Workbench")
+    expect(chat).to_have_title(re.compile(r"^[A-Z]\w+ · Workbench$"))
 
 
 def test_an_answer_is_given_again_by_another_model_and_the_first_is_kept(chat: Page):
