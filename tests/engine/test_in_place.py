@@ -1,6 +1,7 @@
 """Weights used where they lie in a model's file, or else copied as vLLM would have it."""
 
 import shutil
+import threading
 from contextlib import aclosing
 from pathlib import Path
 
@@ -10,7 +11,9 @@ from safetensors import safe_open
 from safetensors.torch import save_file
 
 from tests.engine.helpers import GREEDY, ask, until, worker_of
+from workbench.engine import loading, page_cache
 from workbench.engine.in_place import LEAST_BYTES, CopiesPutOff
+from workbench.engine.loading import LoadCancelledError, LoadWatch
 from workbench.service import Workbench
 from workbench.values import Token
 
@@ -168,6 +171,25 @@ def test_one_weight_in_two_places_is_there_twice(weights):
     assert load([first, second], weights, copy) == []
     assert torch.equal(first, weights[GATE])
     assert torch.equal(second, weights[GATE])
+
+
+def test_files_that_are_not_in_memory_are_read_first_and_a_cancel_ends_it(tmp_path, monkeypatch):
+    path, reports, cancelled = tmp_path / "model.safetensors", [], threading.Event()
+    path.write_bytes(bytes(3 << 20))
+    watch = LoadWatch(reports.append, cancelled, None)
+    loading._read_ahead([path], watch)
+    assert reports == []  # it has just been written, so it is there
+    monkeypatch.setattr(loading, "resident_bytes", lambda path: 0)
+    monkeypatch.setattr(page_cache, "_resident_bytes", lambda fd: 0)
+    monkeypatch.setattr(loading, "MUCH_BYTES", 3 << 20)
+    loading._read_ahead([path], watch)
+    assert reports == []  # so much is read in a moment
+    monkeypatch.setattr(loading, "MUCH_BYTES", 2 << 20)
+    loading._read_ahead([path], watch)
+    assert reports == [0, 1 << 20, 2 << 20, 3 << 20]
+    cancelled.set()
+    with pytest.raises(LoadCancelledError):
+        loading._read_ahead([path], watch)
 
 
 def test_a_load_that_fails_leaves_copies_as_they_were(weights):

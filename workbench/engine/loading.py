@@ -4,9 +4,10 @@ On the CPU, what that loader would copy is used where it lies, if it can be (`in
 """
 
 import time
-from collections.abc import Callable, Generator
+from collections.abc import Callable, Generator, Iterable
 from contextvars import ContextVar
 from dataclasses import dataclass, field
+from pathlib import Path
 from threading import Event
 from typing import Any
 
@@ -17,11 +18,15 @@ from vllm.config.load import LoadConfig
 from vllm.model_executor.model_loader import DefaultModelLoader, register_model_loader
 from vllm.platforms import current_platform
 
+from workbench.engine.chunks import CHUNK_BYTES
 from workbench.engine.config import fast_load_format
 from workbench.engine.in_place import CopiesPutOff
+from workbench.engine.page_cache import prefetch, resident_bytes
 from workbench.engine.prepared.preparation import Preparation, stored_tensors
 
 LOAD_FORMAT = "workbench"
+MUCH_BYTES = 32 << 20
+"""More than a disk reads in a moment."""
 
 
 class LoadCancelledError(Exception):
@@ -80,6 +85,7 @@ class WatchedLoader(DefaultModelLoader):
             return
         in_place: list[torch.Tensor] = []
         if preparation is not None and preparation.allows_in_place(model):
+            _read_ahead(preparation.source.weights, current_watch.get())
             with CopiesPutOff() as self._copies:
                 super().load_weights(model, model_config)
             in_place = self._copies.settle(stored_tensors(model).values())
@@ -98,6 +104,30 @@ class WatchedLoader(DefaultModelLoader):
             watch.check()
             if self._copies is not None:
                 self._copies.add(tensor)
-            yield name, tensor
-            done_bytes += tensor.nbytes
-            watch.report(done_bytes)
+                yield name, tensor
+            else:
+                yield name, tensor
+                done_bytes += tensor.nbytes
+                watch.report(done_bytes)
+
+
+def _read_ahead(files: Iterable[Path], watch: LoadWatch) -> None:
+    """Have the page cache hold files that it lacks much of.
+
+    What is used where it lies would else be read in the first step, where nobody sees it, or gives it up.
+
+    Raises:
+        LoadCancelledError: the app has cancelled.
+    """
+    done_bytes = 0
+
+    def go_on() -> bool:
+        nonlocal done_bytes
+        watch.check()
+        watch.report(done_bytes)
+        done_bytes += CHUNK_BYTES
+        return True
+
+    for path in files:
+        if path.stat().st_size - resident_bytes(path) > MUCH_BYTES:
+            prefetch(path, go_on)

@@ -21,7 +21,6 @@ from vllm.platforms import current_platform
 
 from workbench.engine.chunks import StoppedError, check
 from workbench.engine.in_place import users_of
-from workbench.engine.page_cache import resident_bytes
 from workbench.engine.prepared.fingerprint import Source
 from workbench.engine.prepared.maps import KeptMaps
 from workbench.engine.prepared.shaping import shaping
@@ -31,8 +30,6 @@ log = logging.getLogger(__name__)
 
 QUIET_S = 0.25
 """An engine that had nothing to do for so long is taken for idle."""
-MOST_ABSENT_BYTES = 32 << 20
-"""Of a model's own files, that aren't in the page cache: what a disk reads in a moment."""
 WATCH_S = 2.0
 """Between two looks at files that serve and are the user's."""
 PLAIN_METHODS = frozenset({UnquantizedLinearMethod, UnquantizedEmbeddingMethod})
@@ -106,14 +103,13 @@ class Preparation:
         return True
 
     def allows_in_place(self, model: nn.Module) -> bool:
-        """Whether a plain load may use weights where they lie in the model's own files.
+        """Whether a plain load may use weights where they lie in the model's own files."""
+        return current_platform.is_cpu() and not torch.is_inference_mode_enabled() and is_plain(model)
 
-        Not where most would first have to be read: that would be in the first step, where nobody sees it.
-        """
-        if not current_platform.is_cpu() or torch.is_inference_mode_enabled() or not is_plain(model):
-            return False
-        absent = sum(path.stat().st_size - resident_bytes(path) for path in self._source.weights)
-        return absent <= MOST_ABSENT_BYTES
+    @property
+    def source(self) -> Source:
+        """The model's own files, as they were before the load."""
+        return self._source
 
     def touch(self) -> None:
         """Note that the model is used again: prepared weights of others make room before its own."""
