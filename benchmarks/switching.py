@@ -167,8 +167,8 @@ async def _switches(
     """
     switches, warm = [], []
     for number in range(count + DISCARDED):
-        if number in (1, DISCARDED):  # a spare is on its way, and takes a core
-            await until(lambda: all(worker.state != "starting" for worker in workbench.pool().workers))
+        if number in (1, DISCARDED):
+            await _none_starting(workbench)
         switched, again = await turns.switch(), await turns.again()
         if number >= DISCARDED:
             if not switched.stats.switch_reason.startswith(reason):
@@ -178,6 +178,11 @@ async def _switches(
     return switches, warm
 
 
+async def _none_starting(workbench: Workbench) -> None:
+    """Wait for a spare that is on its way, and takes a core."""
+    await until(lambda: all(worker.state != "starting" for worker in workbench.pool().workers))
+
+
 async def _resident(workbench: Workbench, pair: Pair, count: int) -> list[TimedAnswer]:
     """Answers of the two models in turn, both on the device."""
     options = SamplingOptions(temperature=0, max_tokens=pair.max_tokens)
@@ -185,6 +190,7 @@ async def _resident(workbench: Workbench, pair: Pair, count: int) -> list[TimedA
         # Where no worker is warm, a model that is idle gives its own.
         await until(lambda: any(worker.state == "warm" for worker in workbench.pool().workers))
         await workbench.load(model.name)
+    await _none_starting(workbench)
     answers = []
     for number in range(count + DISCARDED):
         side = number % 2
