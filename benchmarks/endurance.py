@@ -91,15 +91,16 @@ async def settle(workbench: Workbench, order: Iterator[str], course: Course) -> 
         if number == 0:
             await until(lambda: _warm(workbench) == WORKERS - 1)
         if number < len(QUESTIONS):  # each model's first
-            await until(lambda: _prepared(workbench) > number)  # noqa: B023 - awaited here
+            await _prepared(workbench, number + 1)
 
 
 def _warm(workbench: Workbench) -> int:
     return sum(worker.state == "warm" for worker in workbench.pool().workers)
 
 
-def _prepared(workbench: Workbench) -> int:
-    return len(list(workbench.settings.prepared_dir.glob("*.json")))
+async def _prepared(workbench: Workbench, count: int) -> None:
+    """Wait until so many models are prepared."""
+    await until(lambda: len(list(workbench.settings.prepared_dir.glob("*.json"))) >= count)
 
 
 @dataclass(frozen=True, slots=True)

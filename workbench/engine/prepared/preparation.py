@@ -86,7 +86,7 @@ class Preparation:
 
         On the CPU they stay where they are, in the page cache; to a device they are copied.
         """
-        if not is_plain(model):
+        if not _is_plain(model):
             return False
         expected = stored_tensors(model)
         tensors = self._maps.map(self._entry, expected) if self._entry else None
@@ -104,7 +104,7 @@ class Preparation:
 
     def allows_in_place(self, model: nn.Module) -> bool:
         """Whether a plain load may use weights where they lie in the model's own files."""
-        return current_platform.is_cpu() and not torch.is_inference_mode_enabled() and is_plain(model)
+        return current_platform.is_cpu() and not torch.is_inference_mode_enabled() and _is_plain(model)
 
     @property
     def source(self) -> Source:
@@ -125,7 +125,7 @@ class Preparation:
             model: loaded just now.
             in_place: the parameters that are maps of the model's own files.
         """
-        if is_plain(model):
+        if _is_plain(model):
             parameters, ids = stored_tensors(model), set(map(id, in_place))
             self._plain = _PlainLoad(
                 parameters,
@@ -286,7 +286,7 @@ def files_of_load(store: PreparedStore, vllm_config: VllmConfig) -> list[Path]:
     return [entry.path] if entry else sorted(source.folder.glob("*.safetensors"))
 
 
-def is_plain(model: nn.Module) -> bool:
+def _is_plain(model: nn.Module) -> bool:
     """Whether all weights are in the model's folder, and none is changed in place after a load.
 
     vLLM's methods for layers that are not quantized repack weights, if at all, into new memory.
