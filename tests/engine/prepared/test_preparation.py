@@ -223,6 +223,19 @@ def test_an_entry_that_is_there_already_is_read_before_it_is_used(loaded):
     path.with_suffix(".json").write_text(json.dumps(record))
     loaded.prepare()
     assert loaded.sound()
+    assert torch.equal(loaded.model.own, torch.ones(3))  # what the damage was in
+
+
+def test_a_source_that_changes_while_it_is_written_is_not_prepared(loaded):
+    source, store = Source.look(loaded.source), loaded.preparation._store
+    store._digests.learn(source, lambda: True)
+
+    def go_on():
+        (loaded.source / "model.safetensors").touch()
+        return True
+
+    assert not store.prepare(source, SHAPE, loaded.preparation._plain.contents, go_on)
+    assert not loaded.entries()
 
 
 def test_weights_with_a_second_view_are_seen_by_it_too(tmp_path, monkeypatch):
