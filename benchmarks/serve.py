@@ -2,12 +2,13 @@
 
 Both sides are warm and get the same greedy requests over HTTP with the same flags (eager, KV cache bytes,
 context length), at 1, 8 and 32 concurrent streams, each of which asks again as soon as it is answered. They
-take turns, and who begins changes from round to round; the idle side is left running, and the most that it
-took of a core is printed (`…_idle_share`). A ratio is Workbench's figure over vLLM's in the same round;
-printed is the median of the rounds, and all of them.
+take turns, and who begins changes from round to round; the processes of the idle side are stopped meanwhile,
+because what they do while nothing is asked would slow the other down. A ratio is Workbench's figure over
+vLLM's in the same round; printed is the median of the rounds, and all of them.
 
 Requests are sent and timed by the client of vLLM's own benchmark, for each side in a process of its own.
-Workbench is run as its users run it: it asks for a key, logs JSON, and has its metrics scraped all the while.
+Workbench is run as its users run it: it asks for a key, logs JSON, and has its metrics scraped while it
+answers.
 
 The main figures are of a mid-size model (287 million random weights, answers of one length); those named
 `tiny_…` are of a demo model, whose steps are so short that they show what either side spends around them,
@@ -35,12 +36,14 @@ from benchmarks.vllm_server import MODEL, vllm_server
 from benchmarks.workbench_server import Address, serving
 
 STREAMS = (1, 8, 32)
-REQUESTS = {1: 2, 8: 16, 32: 32}
+REQUESTS = {1: 4, 8: 16, 32: 32}
 """By the number of streams; in all streams together."""
 DEMO = Path("data/demo")
 CONTEXT_LENGTH = 2048
 """The models' own."""
 SCRAPE_S = 5.0
+SETTLE_S = 1.0
+"""For what a side has to catch up with after it was stopped."""
 HEROES = ("fox", "bear", "cat", "dog", "hen", "owl", "frog", "wolf", "duck", "lion", "mole", "crab")
 
 
@@ -61,9 +64,6 @@ class Turn:
 
     workbench: Loaded
     vllm: Loaded
-    workbench_idle_share: float
-    """What it took of a core while the other was loaded."""
-    vllm_idle_share: float
 
 
 class Side:
@@ -77,11 +77,29 @@ class Side:
         """Have all prompts answered, `streams` at a time."""
         return await self._load(prompts, streams, max_tokens)
 
-    @property
-    def cpu_s(self) -> float:
-        """Seconds that its processes have run, all cores together."""
+    @contextlib.contextmanager
+    def stopped(self) -> Iterator[None]:
+        """Have none of its processes run meanwhile."""
         processes = [self._root, *self._root.children(recursive=True)]
-        return sum(times.user + times.system for times in (process.cpu_times() for process in processes))
+        for process in processes:
+            process.suspend()
+        try:
+            yield
+        finally:
+            for process in reversed(processes):
+                process.resume()
+
+
+class WorkbenchSide(Side):
+    """Has its metrics scraped all the while."""
+
+    def __init__(self, address: Address, load: VllmLoad) -> None:
+        super().__init__(address, load)
+        self._address = address
+
+    async def answer(self, prompts: list[str], streams: int, max_tokens: int) -> Loaded:
+        async with _scraped(self._address):
+            return await super().answer(prompts, streams, max_tokens)
 
 
 def _listener_on(port: int) -> psutil.Process:
@@ -104,19 +122,19 @@ class Contest:
         """Load one side, then the other, with the same prompts."""
         heroes = itertools.islice(itertools.cycle(HEROES), REQUESTS[streams])
         prompts = [self._subject.prompt.format(hero=hero, number=next(self._numbers)) for hero in heroes]
-        loaded, idle_shares = {}, {}
+        loaded = {}
         for is_vllm in (vllm_first, not vllm_first):
             busy, idle = (self._workbench, self._vllm)[:: -1 if is_vllm else 1]
-            before = idle.cpu_s
-            loaded[is_vllm] = await busy.answer(prompts, streams, self._subject.max_tokens)
-            idle_shares[not is_vllm] = (idle.cpu_s - before) / loaded[is_vllm].seconds
-        return Turn(loaded[False], loaded[True], idle_shares[False], idle_shares[True])
+            with idle.stopped():
+                await asyncio.sleep(SETTLE_S)
+                loaded[is_vllm] = await busy.answer(prompts, streams, self._subject.max_tokens)
+        return Turn(loaded[False], loaded[True])
 
 
 async def measure(subject: Subject, workbench: Address, vllm: Address, rounds: int) -> list[dict[int, Turn]]:
     """For each round, a turn at each number of streams; a round before them warms both sides up."""
-    async with VllmLoad(workbench) as workbench_load, VllmLoad(vllm) as vllm_load, _scraped(workbench):
-        contest = Contest(subject, Side(workbench, workbench_load), Side(vllm, vllm_load))
+    async with VllmLoad(workbench) as workbench_load, VllmLoad(vllm) as vllm_load:
+        contest = Contest(subject, WorkbenchSide(workbench, workbench_load), Side(vllm, vllm_load))
         played = [
             {streams: await contest.turn(streams, bool(number % 2)) for streams in STREAMS}
             for number in range(rounds + 1)
@@ -195,10 +213,6 @@ def figures_of(prefix: str, rounds: Sequence[dict[int, Turn]]) -> Figures:
     added_s = [turn.workbench.ttft_s - turn.vllm.ttft_s for turn in one_stream]
     figures[f"{prefix}ttft_added_ms"] = round(1000 * statistics.median(added_s), 2)
     figures[f"{prefix}ttft_added_all_ms"] = [round(1000 * seconds, 2) for seconds in added_s]
-    every_turn = [turn for turns_of_round in rounds for turn in turns_of_round.values()]
-    for side in ("workbench", "vllm"):
-        shares = [getattr(turn, f"{side}_idle_share") for turn in every_turn]
-        figures[f"{prefix}{side}_idle_share"] = round(max(shares), 3)
     return figures
 
 

@@ -48,9 +48,9 @@ def loaded(tokens_per_s, ttft_s, tpot_s):
 
 def test_ratios_compare_the_sides_of_one_round():
     rounds = [
-        {1: Turn(loaded(90, 0.03, 0.011), loaded(100, 0.02, 0.01), 0.01, 0.2)},
-        {1: Turn(loaded(60, 0.06, 0.018), loaded(50, 0.05, 0.02), 0.02, 0.1)},
-        {1: Turn(loaded(99, 0.05, 0.010), loaded(100, 0.02, 0.01), 0.00, 0.3)},
+        {1: Turn(loaded(90, 0.03, 0.011), loaded(100, 0.02, 0.01))},
+        {1: Turn(loaded(60, 0.06, 0.018), loaded(50, 0.05, 0.02))},
+        {1: Turn(loaded(99, 0.05, 0.010), loaded(100, 0.02, 0.01))},
     ]
     figures = figures_of("tiny_", rounds)
     assert figures["tiny_throughput_ratio_1_all"] == [0.9, 1.2, 0.99]
@@ -59,5 +59,3 @@ def test_ratios_compare_the_sides_of_one_round():
     assert figures["tiny_ttft_added_ms"] == 10.0
     assert figures["tiny_workbench_tokens_per_s_1"] == 90
     assert figures["tiny_vllm_tpot_s_1"] == 0.01
-    assert figures["tiny_workbench_idle_share"] == 0.02
-    assert figures["tiny_vllm_idle_share"] == 0.3

@@ -31,7 +31,7 @@ class FakeWorker:
         self.state = WorkerState.STARTING
         self.started_at = self.state_since = self.heard_at = self.pinged_at = self.asked_at = 0.0
         self.swaps, self.step_s, self.memory, self.crash_reason = 0, 0.0, MEMORY, ""
-        self.start_s = 12.5
+        self.start_s, self.pings = 12.5, 0
         self.was_warm = self.dismissed = self.draining = False
         self.last_held = {}
         self.reports = asyncio.Queue()
@@ -65,7 +65,10 @@ class FakeWorker:
         return Worker.snapshot(self, held)
 
     def ping(self):
-        pass
+        self.pings += 1
+
+    def excuse(self, seconds):
+        Worker.excuse(self, seconds)
 
     def stop(self):
         self.dismissed = True

@@ -2,6 +2,7 @@
 
 import asyncio
 import contextlib
+import time
 
 import pytest
 
@@ -15,6 +16,7 @@ from workbench.errors import (
     UnavailableError,
     WorkerDiedError,
 )
+from workbench.pool import controller
 from workbench.pool.messages import Cleaned, Loaded, LoadFailed, Warmed
 from workbench.pool.states import WorkerState
 
@@ -61,6 +63,20 @@ async def test_a_held_model_stays_and_the_other_waits_for_it():
                     pass
                 assert pool.on_device() == {"a"}
         assert (await use(pool, "b")).swap.evicted == ("a",)
+
+
+async def test_nobody_is_killed_because_the_app_stood_still(monkeypatch):
+    monkeypatch.setattr(controller, "TICK_S", 0.01)
+    async with running(ping_timeout=0.2) as pool:
+        await use(pool, "a")
+        worker = next(w for w in pool.workers if w.state is WorkerState.SERVING)
+        worker.asked_at = time.monotonic()
+        time.sleep(0.3)  # noqa: ASYNC251  as a container does that is paused
+        pings = worker.pings
+        while worker.pings < pings + 2 and worker.state is WorkerState.SERVING:  # noqa: ASYNC110
+            await asyncio.sleep(0)
+        assert worker.state is WorkerState.SERVING
+        await pool.until(lambda: worker.state is WorkerState.DEAD)  # it gives no sign of life after all
 
 
 async def test_leaving_while_loading_cancels_the_load():

@@ -3,6 +3,7 @@ from types import SimpleNamespace
 
 from workbench.pool.health import Limits, sickness
 from workbench.pool.states import WorkerState
+from workbench.pool.worker import Worker
 
 LIMITS = Limits(ping_timeout=20, step_timeout=300, load_timeout=900, unload_timeout=30, sleep_timeout=120)
 
@@ -45,3 +46,14 @@ def test_each_state_has_its_limit():
     assert sickness(worker(WorkerState.ASLEEP, state_for=1e6), LIMITS) == ""
     assert "was unloading" in sickness(worker(WorkerState.UNLOADING, state_for=31), LIMITS)
     assert sickness(worker(WorkerState.WARM, state_for=1e6), LIMITS) == ""
+
+
+def test_time_in_which_the_app_stood_still_is_held_against_no_worker():
+    loading = worker(WorkerState.LOADING, heard_ago=1002, asked_ago=1001, state_for=1000)
+    serving = worker(heard_ago=1002, asked_ago=1001)
+    for one in (loading, serving):
+        assert sickness(one, LIMITS)
+        Worker.excuse(one, 995)
+        assert sickness(one, LIMITS) == ""
+    Worker.excuse(serving, 995)
+    assert serving.heard_at <= time.monotonic()

@@ -156,6 +156,13 @@ class Worker:
             self.asked_at = self.pinged_at
         self._send(Ping())
 
+    def excuse(self, seconds: float) -> None:
+        """Leave out of all waits the time in which the app stood still: the worker may have done so, too."""
+        now = time.monotonic()
+        self.state_since = min(self.state_since + seconds, now)
+        self.heard_at = min(self.heard_at + seconds, now)
+        self.asked_at = min(self.asked_at + seconds, now)
+
     def _send(self, command: Command) -> None:
         if not self._writer.is_closing():
             self._writer.write(frame(command))

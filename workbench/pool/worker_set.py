@@ -153,9 +153,14 @@ class WorkerSet:
         worker.stop()
         log.info("worker is drained", worker=worker_id)
 
-    def check_health(self) -> None:
-        """Ask for signs of life, and kill workers that are hung."""
+    def check_health(self, stood_still_s: float) -> None:
+        """Ask for signs of life, and kill workers that are hung.
+
+        Args:
+            stood_still_s: for how long the app did; held against no worker.
+        """
         for worker in self:
+            worker.excuse(stood_still_s)
             if reason := sickness(worker, self._limits):
                 log.warning("worker is killed", worker=worker.id, reason=reason)
                 worker.crash_reason = reason
