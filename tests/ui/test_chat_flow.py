@@ -320,3 +320,23 @@ async def test_events_before_an_error_are_not_lost():
     assert await anext(batches) == [Token("a", 1)]
     with pytest.raises(ValueError, match="broken"):
         await anext(batches)
+
+
+async def test_a_second_stop_does_not_cut_off_what_the_first_one_has_kept():
+    """The page is drawn from what is kept, so that must be there when the events are over."""
+    stored = asyncio.Event()
+
+    async def source():
+        try:
+            while True:
+                yield Token("a", 1)
+                await asyncio.sleep(0)
+        finally:
+            for _ in range(3):
+                await asyncio.sleep(0.01)
+            stored.set()
+
+    events = PacedEvents(source(), interval=0, idle=0.001)
+    async for _ in events.batches():
+        events.stop()
+    assert stored.is_set()

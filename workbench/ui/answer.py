@@ -85,10 +85,13 @@ class PacedEvents(Generic[Event]):
     _stopped: bool = field(default=False, init=False)
 
     def stop(self) -> None:
-        """End the iteration after what has arrived; one that has not begun asks nothing of the source."""
-        self._stopped = True
-        if self._pump:
+        """End the iteration after what has arrived; one that has not begun asks nothing of the source.
+
+        To stop again, while the source is being closed, changes nothing.
+        """
+        if self._pump and not self._stopped:
             self._pump.cancel()
+        self._stopped = True
 
     async def batches(self) -> AsyncGenerator[list[Event]]:
         if self._stopped:
