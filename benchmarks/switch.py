@@ -9,6 +9,7 @@ also `transformers serve` and llama-cpp-python's server switch between the same 
 their own that are made on first use. Each peer is sent HTTP requests, and so is a Workbench that asks for a
 key, by the same code (`workbench_http_…`): compare the peers with that.
 
+`…_return_s` is the first token of a conversation that goes on after the other model was asked.
 `large_eta` is the bandwidth at which a load moves the weights, as a share of the machine's copy bandwidth.
 """
 
@@ -19,6 +20,7 @@ from pathlib import Path
 
 from benchmarks.copy_bandwidth import warm_copy_bytes_per_s
 from benchmarks.peers.measure import Question, measure_peers, measure_switches
+from benchmarks.peers.returns import measure_returns
 from benchmarks.random_models import random_model
 from benchmarks.report import Figures, parser, publish
 from benchmarks.switching import Pair, eta, measure
@@ -85,7 +87,7 @@ def main() -> None:
     options = arguments.parse_args()
     configure_logs("warning", as_json=False)  # to standard error
     figures: Figures = {}
-    questions: dict[str, list[Question]] = {}
+    questions: dict[str, tuple[Question, Question]] = {}
     for name in options.sizes.split(","):
         pair = dataclasses.replace({"tiny": tiny, "large": large}[name](), device=options.device)
         count = options.switches if name == "tiny" else max(4, options.switches // 2)
@@ -99,6 +101,7 @@ def main() -> None:
             figures["large_eta"] = eta(figures, pair, bandwidth)
         with switching(pair.models, pair.kv_cache_bytes, pair.one_fits, pair.device) as server:
             over_http = measure_switches(server, questions[name], MAX_TOKENS, count)
+            over_http |= measure_returns(server, pair.models[1], pair.models[0], MAX_TOKENS)
         figures |= {f"workbench_http_{name}_{figure}": value for figure, value in over_http.items()}
     if options.with_peers:
         figures |= measure_peers(questions, CONTEXT_LENGTH, MAX_TOKENS)

@@ -96,15 +96,16 @@ class Alternation:
         return answer
 
     @property
-    def questions(self) -> list[Question]:
+    def questions(self) -> tuple[Question, Question]:
         """Prompts and answers, for the peers to be compared with."""
-        return [
+        first, second = (
             Question(model, prompt, self._answers[model.name, self._pair.max_tokens])
             for model, prompt in zip(self._pair.models, self._pair.prompts, strict=True)
-        ]
+        )
+        return first, second
 
 
-async def measure(pair: Pair, count: int) -> tuple[Figures, list[Question]]:
+async def measure(pair: Pair, count: int) -> tuple[Figures, tuple[Question, Question]]:
     """Figures of `count` switches of a pair of which one fits, named after it, and what was answered.
 
     The models' own files are in the page cache. `p50_s` and so on: switches as they are, to a model that

@@ -142,9 +142,9 @@ class _Switching(Server):
 
     asked: list[Path] = field(default_factory=list)
 
-    def ask(self, model: Path, prompt: str, max_tokens: int) -> Answer:
+    def ask(self, model: Path, prompt: str, max_tokens: int, said: Sequence[str] = ()) -> Answer:
         self.asked.append(model)
-        return super().ask(model, prompt, max_tokens)
+        return super().ask(model, prompt, max_tokens, said)
 
     @property
     def switches(self) -> int:

@@ -1,7 +1,9 @@
 """One greedy chat completion through a peer's OpenAI-compatible API, timed from outside."""
 
+import itertools
 import json
 import time
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import httpx
@@ -17,14 +19,16 @@ class Answer:
     text: str
 
 
-def ask(client: httpx.Client, model: str, prompt: str, max_tokens: int) -> Answer:
+def ask(client: httpx.Client, model: str, prompt: str, max_tokens: int, said: Sequence[str] = ()) -> Answer:
     """The streamed answer of `model`. Raises RuntimeError where it has no text, httpx.HTTPError otherwise.
 
-    Temperature 0, and only fields that every peer accepts.
+    `said` is the conversation before, the user's turns and the model's. Temperature 0, and only fields that
+    every peer accepts.
     """
+    roles = itertools.cycle(("user", "assistant"))
     body = {
         "model": model,
-        "messages": [{"role": "user", "content": prompt}],
+        "messages": [{"role": next(roles), "content": text} for text in (*said, prompt)],
         "temperature": 0,
         "max_tokens": max_tokens,
         "stream": True,

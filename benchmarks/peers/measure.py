@@ -10,6 +10,7 @@ from pathlib import Path
 from tokenizers import Tokenizer
 
 from benchmarks.peers.llamacpp import llamacpp_server
+from benchmarks.peers.returns import measure_returns
 from benchmarks.peers.server import Server
 from benchmarks.peers.transformers_serve import transformers_serve
 from benchmarks.report import Figures
@@ -27,11 +28,11 @@ class Question:
 
 
 def measure_peers(
-    sizes: Mapping[str, Sequence[Question]], context_length: int, max_tokens: int, switches: int = 6
+    sizes: Mapping[str, tuple[Question, Question]], context_length: int, max_tokens: int, switches: int = 6
 ) -> Figures:
     """Figures of each peer at each size, a name for the models that alternate there.
 
-    The figures are those of `measure_switches`, named `PEER_SIZE_…`.
+    The figures are those of `measure_switches` and `measure_returns`, named `PEER_SIZE_…`.
     """
     figures: Figures = {}
     models = [question.model for questions in sizes.values() for question in questions]
@@ -43,6 +44,8 @@ def measure_peers(
         with starting as server:
             for size, questions in sizes.items():
                 measured = measure_switches(server, questions, max_tokens, switches)
+                other, model = (question.model for question in questions)
+                measured |= measure_returns(server, model, other, max_tokens)
                 figures |= {f"{peer}_{size}_{name}": value for name, value in measured.items()}
     return figures
 

@@ -33,9 +33,9 @@ class Server:
     names: Mapping[Path, str]
     reset_path: str | None = None
 
-    def ask(self, model: Path, prompt: str, max_tokens: int) -> Answer:
-        """A greedy answer of `model`, which the server loads first where it has not."""
-        return ask(self.client, self.names[model], prompt, max_tokens)
+    def ask(self, model: Path, prompt: str, max_tokens: int, said: Sequence[str] = ()) -> Answer:
+        """A greedy answer of `model`, which the server loads first where it has not; see `chat.ask`."""
+        return ask(self.client, self.names[model], prompt, max_tokens, said)
 
     def make_room(self) -> None:
         """Have a server that would keep every model it has ever loaded unload them; others need no asking."""

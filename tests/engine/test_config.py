@@ -28,6 +28,12 @@ def test_on_the_cpu_every_model_has_a_worker_that_knows_seeds():
         assert issubclass(resolve_obj_by_qualname(arguments["worker_cls"]), WarmCPUWorker)
 
 
+def test_what_a_cpu_reads_slowly_is_cached_in_small_blocks():
+    assert "block_size" not in config._platform_arguments(SPEC)
+    arguments = config._platform_arguments(replace(SPEC, weight_bytes=64 << 20))
+    assert AsyncEngineArgs(model="a", **arguments).block_size == 32
+
+
 def test_a_model_that_sleeps_on_the_cpu_has_a_worker_for_it():
     arguments = config._platform_arguments(replace(SPEC, sleeps=True))
     assert issubclass(resolve_obj_by_qualname(arguments["worker_cls"]), CPUWorker)

@@ -25,6 +25,14 @@ NO_DOMAINS = ("none.invalid",)
 CPU_WORKER = "workbench.engine.cpu_worker.WarmCPUWorker"
 SLEEPING_WORKER = "workbench.engine.sleep.SleepingWorker"
 SLEEPING_CPU_WORKER = "workbench.engine.cpu_sleep.SleepingCPUWorker"
+CPU_BLOCK_TOKENS = 32
+"""Of a block of the KV cache, for models whose prompts a CPU reads slowly; vLLM's own choice is 128.
+
+Only whole blocks are found again: the next question of a chat waits until up to that many tokens of what was
+said before are read once more. Fewer than 32 would have slower kernels, and more blocks make a load longer.
+"""
+SLOWLY_READ_BYTES = 64 << 20
+"""Weights of such models."""
 FAST_FORMATS = ("instanttensor", "fastsafetensors")
 """Readers of safetensors files straight to a GPU that vLLM knows, the faster first; none is required."""
 
@@ -60,10 +68,9 @@ def pickled_config(spec: ModelSpec, device_memory_bytes: int) -> bytes:
             trust_remote_code=False,
             load_format=LOAD_FORMAT,
             distributed_executor_backend=WarmExecutor,
-            **_platform_arguments(spec),
             reasoning_parser=parsers_of(spec).reasoning,
             allowed_media_domains=list(NO_DOMAINS),
-            **SCHEDULING | further,
+            **SCHEDULING | _platform_arguments(spec) | further,
         )
         return pickle.dumps(args.create_engine_config())
     except Exception as error:
@@ -71,11 +78,13 @@ def pickled_config(spec: ModelSpec, device_memory_bytes: int) -> bytes:
 
 
 def _platform_arguments(spec: ModelSpec) -> dict[str, Any]:
-    """Sleep, and few CUDA graphs: vLLM's own choice is some fifty sizes, each captured at every load."""
+    """Sleep, small KV blocks on the CPU, and few CUDA graphs: vLLM would capture some fifty at every load."""
     from vllm.platforms import current_platform
 
     arguments: dict[str, Any] = {}
     if current_platform.is_cpu():
+        if spec.weight_bytes >= SLOWLY_READ_BYTES:
+            arguments["block_size"] = CPU_BLOCK_TOKENS
         arguments["worker_cls"] = SLEEPING_CPU_WORKER if spec.sleeps else CPU_WORKER
     elif spec.sleeps:
         arguments |= {"enable_sleep_mode": True, "worker_cls": SLEEPING_WORKER}

@@ -26,6 +26,7 @@ from vllm.v1.executor.uniproc_executor import UniProcExecutor
 from vllm.v1.kv_cache_interface import KVCacheConfig
 from vllm.v1.serial_utils import MsgpackDecoder
 
+from workbench.engine.kv_kept import keep_last_used
 from workbench.engine.kv_memory import UntouchedZeros
 from workbench.engine.kv_snapshot import WatchedEngineCore
 from workbench.engine.packing import PackingQueue
@@ -73,6 +74,8 @@ class WarmEngineCore(WatchedEngineCore, EngineCoreProc):
         self._answered_s = 0.0
         """What all steps took together."""
         self._idle_since: float | None = None
+        self._falls_asleep = False
+        """Or sleeps."""
         try:
             super().__init__(
                 vllm_config,
@@ -257,10 +260,20 @@ class WarmEngineCore(WatchedEngineCore, EngineCoreProc):
             self._preparation.stop()
             self._preparation.join()
         self._packing.unpack()
+        self._falls_asleep = True
         return super().sleep(level, mode)
+
+    def reset_prefix_cache(self, *args: Any, **kwargs: Any) -> bool:
+        """Upstream's; a model that falls asleep on the CPU keeps the blocks that were used last."""
+        if not (self._falls_asleep and current_platform.is_cpu()) or self.scheduler.has_unfinished_requests():
+            return super().reset_prefix_cache(*args, **kwargs)
+        worker = self.model_executor.driver_worker.worker
+        worker.kept_blocks = keep_last_used(self.scheduler.kv_cache_manager, worker.model_runner.kv_caches)
+        return True
 
     def wake_up(self, tags: list[str] | None = None) -> bool:
         """Upstream's; prepared weights count as used, and are read in full beside it if they were not yet."""
+        self._falls_asleep = False
         fully_awake: bool = super().wake_up(tags)
         if self._preparation is not None:
             self._preparation.touch()

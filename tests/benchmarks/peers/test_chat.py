@@ -34,6 +34,13 @@ def test_the_whole_text_is_returned():
     assert seen[0]["max_tokens"] == 16
 
 
+def test_what_was_said_goes_before_the_prompt_in_turns():
+    seen: list[dict] = []
+    ask(answering(chunk(content="a"), seen=seen), "model", "third", 16, ("first", "second"))
+    turns = [(message["role"], message["content"]) for message in seen[0]["messages"]]
+    assert turns == [("user", "first"), ("assistant", "second"), ("user", "third")]
+
+
 def test_an_answer_without_text_is_an_error():
     with pytest.raises(RuntimeError, match="no text"):
         ask(answering(chunk(role="assistant"), "data: [DONE]"), "model", "question", 16)

@@ -1,0 +1,99 @@
+"""Blocks of a KV cache that a model asleep keeps, over vLLM's own block pool."""
+
+from types import SimpleNamespace
+
+import pytest
+import torch
+from vllm.v1.core.block_pool import BlockPool
+
+from workbench.engine.cpu_sleep import SleepingCPUWorker
+from workbench.engine.kv_kept import gaps, keep_last_used
+
+BLOCKS = 16
+BLOCK = (2, 32, 64)
+"""Heads, tokens, and twice the size of a head: 8 KiB in bfloat16, two pages."""
+LAYERS = 3
+BLOCK_BYTES = LAYERS * 2 * 32 * 64 * 2
+
+
+@pytest.fixture
+def layers():
+    """As vLLM makes them: views of one buffer."""
+    buffer = torch.ones(LAYERS * BLOCKS * BLOCK_BYTES // LAYERS // 2, dtype=torch.bfloat16)
+    return list(buffer.view(LAYERS, BLOCKS, *BLOCK).unbind())
+
+
+@pytest.fixture
+def manager():
+    """A KV cache in which requests leave blocks 1, 2, 3, … in this order."""
+    pool = BlockPool(BLOCKS, enable_caching=True, hash_block_size=32)
+    config = SimpleNamespace(kv_cache_groups=["one"])
+    return SimpleNamespace(block_pool=pool, kv_cache_config=config)
+
+
+def leave(manager, *contents):
+    """Have a request fill a block with each of the contents, and end."""
+    blocks = manager.block_pool.get_new_blocks(len(contents))
+    for block, content in zip(blocks, contents, strict=True):
+        key = content.encode() + b"\0\0\0\0"
+        block.set_block_hash(key, 32)
+        manager.block_pool.cached_block_hash_to_block.insert(key, block)
+    manager.block_pool.free_blocks(reversed(blocks))
+    return [block.block_id for block in blocks]
+
+
+def found(manager, content):
+    cached = manager.block_pool.get_cached_block(content.encode(), [0])
+    return cached[0].block_id if cached else None
+
+
+def test_what_was_used_last_is_kept_and_all_else_forgotten(manager, layers):
+    leave(manager, "a", "b")
+    c, d = leave(manager, "c", "d")
+    assert keep_last_used(manager, layers, 2 * BLOCK_BYTES) == [c, d], "the beginning of a chain first"
+    assert [found(manager, content) for content in "abcd"] == [None, None, c, d]
+
+
+def test_the_same_contents_are_kept_once(manager, layers):
+    leave(manager, "a", "b")
+    a, b = leave(manager, "a", "b")
+    assert keep_last_used(manager, layers, 4 * BLOCK_BYTES) == [a, b]
+    assert [found(manager, content) for content in "ab"] == [a, b]
+
+
+def test_without_room_for_a_block_nothing_is_kept(manager, layers):
+    leave(manager, "a")
+    assert keep_last_used(manager, layers, BLOCK_BYTES - 1) == []
+    assert found(manager, "a") is None
+
+
+def test_caches_of_other_shapes_are_forgotten(manager, layers):
+    leave(manager, "a")
+    assert keep_last_used(manager, [layer.transpose(0, 1) for layer in layers]) == []
+    leave(manager, "b")
+    assert keep_last_used(manager, [layer.transpose(1, 2) for layer in layers]) == []
+    leave(manager, "c")
+    manager.kv_cache_config.kv_cache_groups.append("another")
+    assert keep_last_used(manager, layers) == []
+    assert [found(manager, content) for content in "abc"] == [None, None, None]
+
+
+def test_gaps_are_all_but_the_kept_blocks(layers):
+    begin, block = layers[0].data_ptr(), BLOCK_BYTES // LAYERS
+    layer = BLOCKS * block
+    expected = [(0, 2), (4, BLOCKS + 2), (BLOCKS + 4, 2 * BLOCKS + 2), (2 * BLOCKS + 4, 3 * BLOCKS)]
+    assert layer == layers[1].data_ptr() - begin
+    assert list(gaps(layers, [3, 2])) == [(begin + a * block, begin + b * block) for a, b in expected]
+    assert list(gaps(layers, range(BLOCKS))) == []
+    assert list(gaps(layers, [])) == [(begin, begin + LAYERS * layer)]
+
+
+def test_a_model_asleep_has_its_kept_blocks_and_zeros(layers):
+    worker = SleepingCPUWorker.__new__(SleepingCPUWorker)
+    worker.model_runner = SimpleNamespace(kv_caches=layers)
+    worker.kept_blocks = [1, 15]
+    worker.sleep()
+    for layer in layers:
+        assert (layer[1] == 1).all()
+        assert (layer[15] == 1).all()
+        assert not layer[3:14].any(), "but for parts of pages beside what is kept"
