@@ -26,7 +26,7 @@ SAID = (
 
 
 def measure_returns(server: Server, model: Path, other: Path, max_tokens: int) -> Figures:
-    """Seconds to the first token of the later turns of a conversation with `model` (`return_s`, their median).
+    """Seconds to the first token of later turns of a conversation with `model` (`return_s`, their median).
 
     Before each turn `other` is asked something short, and has taken the device: where both would fit, the
     server is made to unload what it holds. What was said is the same for every server.

@@ -63,6 +63,17 @@ def test_what_lies_side_by_side_is_one_piece_of_the_file(weights):
     assert torch.equal(joined, expected)
 
 
+def test_what_lies_at_an_odd_address_is_copied(weights):
+    """Kernels expect whole addresses; a file may have been written without regard to that."""
+    file = bytearray(1 + weights[GATE].nbytes)
+    odd = torch.frombuffer(file, dtype=torch.bfloat16, offset=1).view(ROWS, COLUMNS)
+    assert odd.data_ptr() % 2
+    odd.copy_(weights[GATE])
+    whole = parameter()
+    assert load([whole], {"odd": odd}, lambda: whole.data.copy_(odd)) == []
+    assert torch.equal(whole, weights[GATE])
+
+
 def test_a_weight_of_its_own_is_used_where_it_lies_in_whatever_shape(weights):
     whole = torch.nn.Parameter(torch.empty(ROWS, COLUMNS, dtype=torch.bfloat16), requires_grad=False)
     assert load([whole], weights, lambda: whole.data.view(-1).copy_(weights[UP].view(-1))) == [whole]

@@ -22,7 +22,8 @@ from workbench.engine.chunks import CHUNK_BYTES
 from workbench.engine.config import fast_load_format
 from workbench.engine.in_place import CopiesPutOff
 from workbench.engine.page_cache import prefetch, resident_bytes
-from workbench.engine.prepared.preparation import Preparation, stored_tensors
+from workbench.engine.prepared.plain_load import stored_tensors
+from workbench.engine.prepared.preparation import Preparation
 
 LOAD_FORMAT = "workbench"
 MUCH_BYTES = 32 << 20

@@ -12,7 +12,7 @@ import torch
 from safetensors import safe_open
 
 from tests.engine.prepared.weights import SHAPE, make_source, parameters, settle
-from workbench.engine.prepared import preparation
+from workbench.engine.prepared import plain_load, preparation
 from workbench.engine.prepared.fingerprint import FileIdentity, Source
 from workbench.engine.prepared.maps import KeptMaps
 from workbench.engine.prepared.preparation import Preparation
@@ -102,7 +102,7 @@ class Loaded:
 
 @pytest.fixture
 def loaded(tmp_path, monkeypatch):
-    monkeypatch.setattr(preparation, "WATCH_S", 0.01)
+    monkeypatch.setattr(plain_load, "WATCH_S", 0.01)
     loaded = Loaded(tmp_path, monkeypatch)
     yield loaded
     loaded.end()

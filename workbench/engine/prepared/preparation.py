@@ -1,28 +1,21 @@
-"""One load's part in the prepared weights: found and mapped, or else written once the model serves.
-
-What a plain load has left where it lies in the model's own files stays there no longer than it must: those
-are the user's, who may overwrite them. As soon as the engine was idle for long enough, the model uses the
-prepared file, or where there can be none, memory of the worker's own; until then the files are watched.
-"""
+"""One load's part in the prepared weights: found and mapped, or else written once the model serves."""
 
 import logging
 import threading
 import time
-from collections.abc import Callable, Collection, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Collection, Mapping
 from pathlib import Path
 
 import torch
 from torch import Tensor, nn
 from vllm.config import ModelConfig, VllmConfig
-from vllm.model_executor.layers.linear import UnquantizedLinearMethod
-from vllm.model_executor.layers.vocab_parallel_embedding import UnquantizedEmbeddingMethod
 from vllm.platforms import current_platform
 
-from workbench.engine.chunks import StoppedError, check
+from workbench.engine.chunks import StoppedError
 from workbench.engine.in_place import users_of
 from workbench.engine.prepared.fingerprint import Source
 from workbench.engine.prepared.maps import KeptMaps
+from workbench.engine.prepared.plain_load import PlainLoad, is_plain, stored_tensors, watch
 from workbench.engine.prepared.shaping import shaping
 from workbench.engine.prepared.store import Entry, PreparedStore
 
@@ -30,9 +23,6 @@ log = logging.getLogger(__name__)
 
 QUIET_S = 0.25
 """An engine that had nothing to do for so long is taken for idle."""
-WATCH_S = 2.0
-"""Between two looks at files that serve and are the user's."""
-PLAIN_METHODS = frozenset({UnquantizedLinearMethod, UnquantizedEmbeddingMethod})
 
 
 class Preparation:
@@ -56,7 +46,7 @@ class Preparation:
         self._entry: Entry | None = self._store.find(self._source, self._shape)
         self.mapped = False
         """Whether the load took its weights from a prepared file."""
-        self._plain: _PlainLoad | None = None
+        self._plain: PlainLoad | None = None
         self._elsewhere: tuple[Entry | None, Mapping[str, Tensor]] | None = None
         """Contents of `_plain` that are ready to be used, and the entry that they are of, if any."""
         self._threads: list[threading.Thread] = []
@@ -86,7 +76,7 @@ class Preparation:
 
         On the CPU they stay where they are, in the page cache; to a device they are copied.
         """
-        if not _is_plain(model):
+        if not is_plain(model):
             return False
         expected = stored_tensors(model)
         tensors = self._maps.map(self._entry, expected) if self._entry else None
@@ -104,7 +94,7 @@ class Preparation:
 
     def allows_in_place(self, model: nn.Module) -> bool:
         """Whether a plain load may use weights where they lie in the model's own files."""
-        return current_platform.is_cpu() and not torch.is_inference_mode_enabled() and _is_plain(model)
+        return current_platform.is_cpu() and not torch.is_inference_mode_enabled() and is_plain(model)
 
     @property
     def source(self) -> Source:
@@ -125,19 +115,13 @@ class Preparation:
             model: loaded just now.
             in_place: the parameters that are maps of the model's own files.
         """
-        if _is_plain(model):
-            parameters, ids = stored_tensors(model), set(map(id, in_place))
-            self._plain = _PlainLoad(
-                parameters,
-                {name: tensor.data for name, tensor in parameters.items()},
-                [name for name, tensor in parameters.items() if id(tensor) in ids],
-            )
+        if is_plain(model):
+            self._plain = PlainLoad.of(model, in_place)
 
     @property
     def unwritten_bytes(self) -> int:
         """Weights of a plain load that are still to be prepared, and used from where they are then."""
-        plain = self._plain
-        return sum(tensor.nbytes for tensor in plain.contents.values()) if plain else 0
+        return self._plain.nbytes if self._plain else 0
 
     @property
     def due(self) -> bool:
@@ -172,7 +156,7 @@ class Preparation:
         if (plain := self._plain) is not None:
             work.append(lambda: self._prepare(plain, go_on, on_prepared))
             if plain.in_place:
-                work.append(lambda: self._watch(on_damaged))
+                work.append(lambda: watch(self._source, self._stopped, on_damaged))
         elif (entry := self._entry) is not None:
             work.append(lambda: self._verify(entry, go_on, on_damaged))
         self._threads = [threading.Thread(target=target, name="prepare", daemon=True) for target in work]
@@ -180,7 +164,7 @@ class Preparation:
             thread.start()
 
     def _prepare(
-        self, plain: "_PlainLoad", go_on: Callable[[], bool], on_prepared: Callable[[], None]
+        self, plain: PlainLoad, go_on: Callable[[], bool], on_prepared: Callable[[], None]
     ) -> None:
         try:
             prepared = self._store.prepare(self._source, self._shape, plain.contents, go_on)
@@ -195,7 +179,7 @@ class Preparation:
             on_prepared()
 
     def _contents_elsewhere(
-        self, plain: "_PlainLoad", prepared: bool, go_on: Callable[[], bool]
+        self, plain: PlainLoad, prepared: bool, go_on: Callable[[], bool]
     ) -> tuple[Entry | None, Mapping[str, Tensor]]:
         """Of all parameters, from the prepared file, or else of those in place, copied.
 
@@ -206,11 +190,7 @@ class Preparation:
         if entry is not None and (tensors := self._maps.map(entry, plain.contents)) is not None:
             self._verified.add(entry.path)  # `prepare` has read it
             return entry, tensors
-        copies = {}
-        for name in plain.in_place:
-            check(go_on)
-            copies[name] = plain.contents[name].clone()
-        return None, copies
+        return None, plain.copies(go_on)
 
     def take(self) -> None:
         """Have the model use its weights from where they are now; between two of the engine's steps."""
@@ -221,16 +201,6 @@ class Preparation:
             self._plain.use(contents)
             self._entry = entry
         self._plain = self._elsewhere = None
-
-    def _watch(self, on_damaged: Callable[[], None]) -> None:
-        """As long as the model's own files are mapped, see that nobody overwrites them."""
-        while self._source.is_mapped():
-            if self._source.was_overwritten():
-                log.error("%s was overwritten while it served", self._source.folder)
-                on_damaged()
-                return
-            if self._stopped.wait(WATCH_S):
-                return
 
     def _verify(self, entry: Entry, go_on: Callable[[], bool], on_damaged: Callable[[], None]) -> None:
         if not self._store.verify(entry, go_on):
@@ -254,27 +224,6 @@ class Preparation:
             thread.join()
 
 
-@dataclass(frozen=True, slots=True)
-class _PlainLoad:
-    """Weights that were loaded from the model's own files."""
-
-    parameters: Mapping[str, Tensor]
-    contents: Mapping[str, Tensor]
-    """As the load left them, before anything processed them further."""
-    in_place: Sequence[str]
-    """Those that are maps of the files."""
-
-    def use(self, contents: Mapping[str, Tensor]) -> None:
-        """Have parameters use equal contents that are elsewhere, but for those that were processed since."""
-        for name, tensor in contents.items():
-            if _placement(self.parameters[name]) == _placement(self.contents[name]):
-                self.parameters[name].data = tensor
-
-
-def _placement(tensor: Tensor) -> tuple[object, ...]:
-    return tensor.data_ptr(), tensor.dtype, tensor.shape, tensor.stride()
-
-
 def files_of_load(store: PreparedStore, vllm_config: VllmConfig) -> list[Path]:
     """The files that a load of this model would read now: its prepared weights, or its own.
 
@@ -284,27 +233,3 @@ def files_of_load(store: PreparedStore, vllm_config: VllmConfig) -> list[Path]:
     source = Source.look(Path(vllm_config.model_config.model))
     entry = store.find(source, shaping(vllm_config))
     return [entry.path] if entry else sorted(source.folder.glob("*.safetensors"))
-
-
-def _is_plain(model: nn.Module) -> bool:
-    """Whether all weights are in the model's folder, and none is changed in place after a load.
-
-    vLLM's methods for layers that are not quantized repack weights, if at all, into new memory.
-    """
-    methods = {type(method) for part in model.modules() if (method := getattr(part, "quant_method", None))}
-    return (
-        methods <= PLAIN_METHODS
-        and not getattr(model, "secondary_weights", ())
-        and not hasattr(model, "process_weights_after_loading")
-    )
-
-
-def stored_tensors(model: nn.Module) -> dict[str, Tensor]:
-    """Parameters and persistent buffers of a model by name; of tied ones the first name only."""
-    found: dict[str, Tensor] = {}
-    seen: set[int] = set()
-    for name, tensor in model.state_dict(keep_vars=True).items():
-        if isinstance(tensor, Tensor) and id(tensor) not in seen:
-            seen.add(id(tensor))
-            found[name] = tensor
-    return found
