@@ -11,6 +11,7 @@ from vllm.v1.worker.cpu_model_runner import CPUModelRunner
 from vllm.v1.worker.cpu_worker import CPUWorker
 
 from workbench.engine.linear import use_threads
+from workbench.engine.norms import prefer_one_pass
 
 CORES = torch.get_num_threads()
 """That the worker's environment grants: OMP_NUM_THREADS."""
@@ -71,8 +72,9 @@ class WarmCPUWorker(CPUWorker):
     """Runs models with `SeededCPUModelRunner`, each with as many threads as it is worth."""
 
     def init_device(self) -> None:
-        """Upstream's, which names the class of its model runner itself."""
+        """Upstream's, which names the class of its model runner itself; and norms of our own."""
         super().init_device()
+        prefer_one_pass()
         if type(self.model_runner) is CPUModelRunner:
             self.model_runner.__class__ = SeededCPUModelRunner
 

@@ -11,8 +11,6 @@ log = logging.getLogger(__name__)
 
 MIN_OUT_FEATURES = 4
 """That the compiled kernels need: they take up to so many together."""
-FEW_PRODUCTS = 300_000
-"""Of two numbers: up to so many take torch less time, slow as it is, than calling a kernel from Python."""
 MANY_ROWS = 256
 """From so many on, activations no longer stay in the caches beside weights that are widened in registers."""
 BLOCK_BYTES = 2 << 20
@@ -23,32 +21,35 @@ def unpacked_linear(x: torch.Tensor, weight: torch.Tensor, bias: torch.Tensor | 
     """`x @ weight.T + bias`, as `torch.nn.functional.linear`.
 
     On a processor without instructions for bfloat16, for which torch has but a slow product, weights are
-    widened to float32 on the way, and products summed in float32, unless they are few.
+    widened to float32 on the way, and products summed in float32.
 
     Args:
         x: activations, shape (..., in_features).
         weight: shape (out_features, in_features), of the type of `x`.
-        bias: shape (out_features,), or None.
+        bias: shape (out_features,) and of the type of `x`, or None.
     """
-    if not (is_widened(weight.dtype) and x.dtype is weight.dtype and weight.is_contiguous()):
-        return functional.linear(x, weight, bias)
-    if x.numel() * len(weight) <= FEW_PRODUCTS:
-        return functional.linear(x, weight, bias)
-    rows = x.reshape(-1, weight.shape[1])
-    if len(rows) < MANY_ROWS and len(weight) >= MIN_OUT_FEATURES and (kernels := _kernels()):
-        product = _product_of_few(kernels, rows, weight)
-    else:
-        product = _product_of_many(rows, weight)
-    if bias is not None:
-        product += bias
-    # Kernels of vLLM, the rotary embedding for one, take row-major layout for granted.
-    narrow = product.to(x.dtype, memory_format=torch.contiguous_format)
-    return narrow.reshape(*x.shape[:-1], len(weight))
+    # Parameters of vLLM have a class of their own, for which Python would be called at every attribute.
+    with torch._C.DisableTorchFunctionSubclass():
+        of_one_type = x.dtype is weight.dtype and (bias is None or bias.dtype is weight.dtype)
+        if not (of_one_type and is_widened(weight.dtype) and weight.is_contiguous()):
+            return functional.linear(x, weight, bias)
+        out_features, in_features = weight.shape
+        rows = x.reshape(-1, in_features)
+        if len(rows) < MANY_ROWS and out_features >= MIN_OUT_FEATURES and (kernels := _kernels()):
+            product = _product_of_few(kernels, rows.contiguous(), weight, bias)
+        else:
+            product = _product_of_many(rows, weight, bias)
+        return product.reshape(*x.shape[:-1], out_features)
 
 
 def is_widened(dtype: torch.dtype) -> bool:
     """Whether this processor lacks instructions for a type, so that its weights are widened."""
-    return dtype is torch.bfloat16 and not torch.ops.mkldnn._is_mkldnn_bf16_supported()
+    return dtype is torch.bfloat16 and _lacks_bfloat16()
+
+
+@functools.cache
+def _lacks_bfloat16() -> bool:
+    return not torch.ops.mkldnn._is_mkldnn_bf16_supported()
 
 
 def warm_up() -> None:
@@ -57,9 +58,9 @@ def warm_up() -> None:
     To be called once vLLM has registered its own kernels: its search through all modules fails over some of
     those that numba imports.
     """
-    if is_widened(torch.bfloat16) and (kernels := _kernels()):
+    if kernels := compiled_kernels():
         some = torch.ones(8, 8, dtype=torch.bfloat16)
-        _product_of_few(kernels, some, some)
+        _product_of_few(kernels, some, some, None)
 
 
 def use_threads(count: int) -> None:
@@ -71,15 +72,20 @@ def use_threads(count: int) -> None:
     if count == torch.get_num_threads():
         return
     torch._C.set_num_threads(count)
-    if is_widened(torch.bfloat16) and (kernels := _kernels()):
+    if kernels := compiled_kernels():
         kernels.set_num_threads(min(count, kernels.MOST_THREADS))
+
+
+def compiled_kernels() -> ModuleType | None:
+    """`narrow`, where the processor needs it; None elsewhere, and where it could not be compiled."""
+    return _kernels() if is_widened(torch.bfloat16) else None
 
 
 @functools.cache
 def _kernels() -> ModuleType | None:
     """The compiled kernels, which numba keeps beside their source, or else in the user's cache.
 
-    They take half a second to import, 3 s the first time on a machine.
+    They take half a second to import, 5 to 10 s the first time on a machine.
     """
     try:
         from workbench.engine import narrow
@@ -89,21 +95,19 @@ def _kernels() -> ModuleType | None:
     return narrow
 
 
-def _product_of_few(kernels: ModuleType, x: torch.Tensor, weight: torch.Tensor) -> torch.Tensor:
-    bits = weight.view(torch.uint16).numpy()
-    if len(x) == 1:
-        product = torch.empty(1, len(weight), dtype=torch.float32)
-        kernels.row_product(x[0].float().numpy(), bits, product[0].numpy())
-        return product
-    padded = max(len(x), kernels.ROWS)
-    wide = torch.zeros(padded, x.shape[1], dtype=torch.float32)
-    wide[: len(x)] = x
-    product = torch.empty(padded, len(weight), dtype=torch.float32)
-    kernels.product(wide.numpy(), bits, product.numpy())
-    return product[: len(x)]
+def _product_of_few(
+    kernels: ModuleType, x: torch.Tensor, weight: torch.Tensor, bias: torch.Tensor | None
+) -> torch.Tensor:
+    rows, (out_features, in_features) = len(x), weight.shape
+    product = torch.empty(rows, out_features, dtype=torch.bfloat16)
+    kernel = kernels.row_product if rows == 1 else kernels.product
+    bias = None if bias is None else bias.contiguous()
+    bias_at = 0 if bias is None else bias.data_ptr()
+    kernel(x.data_ptr(), weight.data_ptr(), bias_at, product.data_ptr(), rows, out_features, in_features)
+    return product
 
 
-def _product_of_many(x: torch.Tensor, weight: torch.Tensor) -> torch.Tensor:
+def _product_of_many(x: torch.Tensor, weight: torch.Tensor, bias: torch.Tensor | None) -> torch.Tensor:
     out_features, in_features = weight.shape
     columns = x.float().t().contiguous()
     product = torch.empty(out_features, len(x), dtype=torch.float32)
@@ -112,4 +116,8 @@ def _product_of_many(x: torch.Tensor, weight: torch.Tensor) -> torch.Tensor:
     for start in range(0, out_features, block):
         part = wide[: min(block, out_features - start)].copy_(weight[start : start + block])
         torch.mm(part, columns, out=product[start : start + block])
-    return product.t()
+    rows = product.t()
+    if bias is not None:
+        rows += bias
+    # Kernels of vLLM, the rotary embedding for one, take row-major layout for granted.
+    return rows.to(x.dtype, memory_format=torch.contiguous_format)

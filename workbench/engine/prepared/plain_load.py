@@ -1,8 +1,8 @@
 """Weights as a plain load leaves them: in memory of the worker's own, or where they lie in the model's files.
 
-Those files are the user's, who may overwrite them. So nothing stays there for longer than it must: as soon as
-the engine was idle for long enough, the model uses the prepared file, or where there can be none, copies; until
-then the files are watched.
+Those files are the user's, who may overwrite them. So nothing stays there for longer than it must: as soon
+as the engine was idle for long enough, the model uses the prepared file, or where there can be none, copies;
+until then the files are watched.
 """
 
 import logging

@@ -163,9 +163,7 @@ class Preparation:
         for thread in self._threads:
             thread.start()
 
-    def _prepare(
-        self, plain: PlainLoad, go_on: Callable[[], bool], on_prepared: Callable[[], None]
-    ) -> None:
+    def _prepare(self, plain: PlainLoad, go_on: Callable[[], bool], on_prepared: Callable[[], None]) -> None:
         try:
             prepared = self._store.prepare(self._source, self._shape, plain.contents, go_on)
             if current_platform.is_cpu():
