@@ -174,6 +174,8 @@ async def _switches(
         if number >= DISCARDED:
             if not switched.stats.switch_reason.startswith(reason):
                 raise RuntimeError(f"A switch was not {reason}, but {switched.stats.switch_reason}.")
+            if switched.stats.cached_prompt_tokens:
+                raise RuntimeError("A part of a prompt had been read before: the switch shows too little.")
             switches.append(switched)
             warm.append(again)
     return switches, warm

@@ -1,6 +1,7 @@
 """Engine arguments that depend on the platform; no engine is started."""
 
 import importlib.util
+import pickle
 from dataclasses import replace
 
 import pytest
@@ -10,6 +11,7 @@ from vllm.utils.import_utils import resolve_obj_by_qualname
 from vllm.v1.worker.cpu_worker import CPUWorker
 from vllm.v1.worker.gpu_worker import Worker
 
+from tests.conftest import DEMO
 from workbench.engine import config
 from workbench.engine.cpu_worker import WarmCPUWorker
 from workbench.engine.spec import ModelSpec
@@ -30,8 +32,10 @@ def test_on_the_cpu_every_model_has_a_worker_that_knows_seeds():
 
 def test_what_a_cpu_reads_slowly_is_cached_in_small_blocks():
     assert "block_size" not in config._platform_arguments(SPEC)
-    arguments = config._platform_arguments(replace(SPEC, weight_bytes=64 << 20))
-    assert AsyncEngineArgs(model="a", **arguments).block_size == 32
+    for weight_bytes, block_tokens in ((4 << 20, 128), (64 << 20, 32)):
+        spec = ModelSpec("adder", str(DEMO / "adder"), weight_bytes, 64 << 20, 0)
+        engine_config = pickle.loads(config.pickled_config(spec, 8 << 30))
+        assert engine_config.cache_config.block_size == block_tokens
 
 
 def test_a_model_that_sleeps_on_the_cpu_has_a_worker_for_it():

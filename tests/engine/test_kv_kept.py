@@ -7,7 +7,7 @@ import torch
 from vllm.v1.core.block_pool import BlockPool
 
 from workbench.engine.cpu_sleep import SleepingCPUWorker
-from workbench.engine.kv_kept import gaps, keep_last_used
+from workbench.engine.kv_kept import forget_all_but, gaps, last_used
 
 BLOCKS = 16
 BLOCK = (2, 32, 64)
@@ -50,32 +50,42 @@ def found(manager, content):
 def test_what_was_used_last_is_kept_and_all_else_forgotten(manager, layers):
     leave(manager, "a", "b")
     c, d = leave(manager, "c", "d")
-    assert keep_last_used(manager, layers, 2 * BLOCK_BYTES) == [c, d], "the beginning of a chain first"
+    kept = last_used(manager, layers, 2 * BLOCK_BYTES)
+    assert kept == [c, d], "the beginning of a chain first"
+    forget_all_but(manager.block_pool, kept)
     assert [found(manager, content) for content in "abcd"] == [None, None, c, d]
 
 
 def test_the_same_contents_are_kept_once(manager, layers):
     leave(manager, "a", "b")
     a, b = leave(manager, "a", "b")
-    assert keep_last_used(manager, layers, 4 * BLOCK_BYTES) == [a, b]
+    kept = last_used(manager, layers, 4 * BLOCK_BYTES)
+    assert kept == [a, b]
+    forget_all_but(manager.block_pool, kept)
     assert [found(manager, content) for content in "ab"] == [a, b]
 
 
 def test_without_room_for_a_block_nothing_is_kept(manager, layers):
     leave(manager, "a")
-    assert keep_last_used(manager, layers, BLOCK_BYTES - 1) == []
-    assert found(manager, "a") is None
+    assert last_used(manager, layers, BLOCK_BYTES - 1) == []
 
 
-def test_caches_of_other_shapes_are_forgotten(manager, layers):
+def test_nothing_is_kept_while_a_request_holds_a_block(manager, layers):
+    (a,) = leave(manager, "a")
+    (held,) = manager.block_pool.get_new_blocks(1)
+    assert last_used(manager, layers) == []
+    manager.block_pool.free_blocks([held])
+    assert last_used(manager, layers) == [a]
+
+
+def test_nothing_is_kept_of_caches_of_other_shapes(manager, layers):
     leave(manager, "a")
-    assert keep_last_used(manager, [layer.transpose(0, 1) for layer in layers]) == []
-    leave(manager, "b")
-    assert keep_last_used(manager, [layer.transpose(1, 2) for layer in layers]) == []
-    leave(manager, "c")
+    assert last_used(manager, layers)
+    assert last_used(manager, []) == []
+    assert last_used(manager, [layer.transpose(0, 1) for layer in layers]) == []
+    assert last_used(manager, [layer.transpose(1, 2) for layer in layers]) == []
     manager.kv_cache_config.kv_cache_groups.append("another")
-    assert keep_last_used(manager, layers) == []
-    assert [found(manager, content) for content in "abc"] == [None, None, None]
+    assert last_used(manager, layers) == []
 
 
 def test_gaps_are_all_but_the_kept_blocks(layers):

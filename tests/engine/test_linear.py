@@ -84,6 +84,8 @@ def test_activations_and_biases_of_another_type_are_refused():
     x, weight, bias = tensors((2,), 52, 6)
     with pytest.raises(RuntimeError, match="dtype"):
         linear.unpacked_linear(x, weight, bias.float())
+    with pytest.raises(RuntimeError, match="size"):
+        linear.unpacked_linear(x, weight, bias[:5])
 
 
 def test_biases_and_activations_with_gaps_are_used_too():

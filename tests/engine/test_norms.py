@@ -75,6 +75,7 @@ def test_what_is_not_a_number_is_not_one_afterwards():
         (torch.ones(2, 8).bfloat16(), None, None),
         (torch.ones(2, 8).bfloat16(), torch.ones(8).bfloat16(), 4),
         (torch.ones(2, 8).bfloat16(), torch.ones(16).bfloat16()[::2], None),
+        (torch.ones(2, 8).bfloat16(), torch.ones(1).bfloat16(), None),
     ],
 )
 def test_other_norms_are_left_to_vllm(x, weight, variance_size):
@@ -84,6 +85,10 @@ def test_other_norms_are_left_to_vllm(x, weight, variance_size):
     assert fused.provider == "native"
 
 
-def test_a_sum_with_gaps_is_left_to_vllm():
-    x, weight = activations(8, 4).t(), activations(8)
-    assert ir.ops.fused_add_rms_norm.dispatch(x, x, weight, EPSILON).provider == "native"
+def test_sums_with_gaps_or_of_one_with_itself_or_of_other_shapes_are_left_to_vllm():
+    x, weight = activations(4, 8), activations(8)
+    with_gaps = activations(8, 4).t()
+    for residual in (with_gaps, x, x[:1].clone(), x.float()):
+        assert ir.ops.fused_add_rms_norm.dispatch(x, residual, weight, EPSILON).provider == "native"
+    assert ir.ops.fused_add_rms_norm.dispatch(with_gaps, x, weight, EPSILON).provider == "native"
+    assert ir.ops.fused_add_rms_norm.dispatch(x, x.clone(), weight, EPSILON).provider == PROVIDER

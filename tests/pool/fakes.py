@@ -30,6 +30,7 @@ class FakeWorker:
         self.id, self.device, self.pid = worker_id, device, 0
         self.state = WorkerState.STARTING
         self.started_at = self.state_since = self.heard_at = self.pinged_at = self.asked_at = 0.0
+        self.excused_state_s = self.excused_step_s = 0.0
         self.swaps, self.step_s, self.memory, self.crash_reason = 0, 0.0, MEMORY, ""
         self.start_s, self.pings = 12.5, 0
         self.was_warm = self.dismissed = self.draining = False

@@ -16,6 +16,8 @@ def worker(state=WorkerState.SERVING, heard_ago=0.0, asked_ago=0.0, state_for=0.
         asked_at=now - asked_ago,
         state_since=now - state_for,
         step_s=step_s,
+        excused_state_s=0.0,
+        excused_step_s=0.0,
     )
 
 
@@ -49,9 +51,9 @@ def test_each_state_has_its_limit():
 
 
 def test_time_in_which_the_app_stood_still_is_held_against_no_worker():
-    loading = worker(WorkerState.LOADING, heard_ago=1002, asked_ago=1001, state_for=1000)
-    serving = worker(heard_ago=1002, asked_ago=1001)
-    for one in (loading, serving):
+    loading = worker(WorkerState.LOADING, state_for=1000)
+    serving, answering = worker(heard_ago=1002, asked_ago=1001), worker(step_s=1000)
+    for one in (loading, serving, answering):
         assert sickness(one, LIMITS)
         Worker.excuse(one, 995)
         assert sickness(one, LIMITS) == ""

@@ -26,7 +26,8 @@ from vllm.v1.executor.uniproc_executor import UniProcExecutor
 from vllm.v1.kv_cache_interface import KVCacheConfig
 from vllm.v1.serial_utils import MsgpackDecoder
 
-from workbench.engine.kv_kept import keep_last_used
+from workbench.engine.cpu_sleep import SleepingCPUWorker
+from workbench.engine.kv_kept import forget_all_but, last_used
 from workbench.engine.kv_memory import UntouchedZeros
 from workbench.engine.kv_snapshot import WatchedEngineCore
 from workbench.engine.packing import PackingQueue
@@ -265,10 +266,14 @@ class WarmEngineCore(WatchedEngineCore, EngineCoreProc):
 
     def reset_prefix_cache(self, *args: Any, **kwargs: Any) -> bool:
         """Upstream's; a model that falls asleep on the CPU keeps the blocks that were used last."""
-        if not (self._falls_asleep and current_platform.is_cpu()) or self.scheduler.has_unfinished_requests():
-            return super().reset_prefix_cache(*args, **kwargs)
         worker = self.model_executor.driver_worker.worker
-        worker.kept_blocks = keep_last_used(self.scheduler.kv_cache_manager, worker.model_runner.kv_caches)
+        if not (self._falls_asleep and isinstance(worker, SleepingCPUWorker)):
+            return super().reset_prefix_cache(*args, **kwargs)
+        manager = self.scheduler.kv_cache_manager
+        worker.kept_blocks = last_used(manager, worker.model_runner.kv_caches)
+        if not worker.kept_blocks:
+            return super().reset_prefix_cache(*args, **kwargs)
+        forget_all_but(manager.block_pool, worker.kept_blocks)
         return True
 
     def wake_up(self, tags: list[str] | None = None) -> bool:

@@ -13,6 +13,8 @@ from workbench.engine.cpu_worker import WarmCPUWorker
 from workbench.engine.kv_kept import gaps
 from workbench.engine.memory import trim_heap
 
+LIBC = ctypes.CDLL(None, use_errno=True)
+
 
 class SleepingCPUWorker(WarmCPUWorker):
     """Sleeps at vLLM's level 1; upstream's CPU worker only logs that it can't sleep."""
@@ -38,6 +40,5 @@ def _give_back(begin: int, end: int) -> None:
     """
     begin = -(-begin // mmap.PAGESIZE) * mmap.PAGESIZE
     end = end // mmap.PAGESIZE * mmap.PAGESIZE
-    libc = ctypes.CDLL(None, use_errno=True)
-    if end > begin and libc.madvise(ctypes.c_void_p(begin), ctypes.c_size_t(end - begin), mmap.MADV_DONTNEED):
+    if end > begin and LIBC.madvise(ctypes.c_void_p(begin), ctypes.c_size_t(end - begin), mmap.MADV_DONTNEED):
         raise OSError(ctypes.get_errno(), "madvise")

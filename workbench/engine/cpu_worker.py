@@ -74,7 +74,8 @@ class WarmCPUWorker(CPUWorker):
     def init_device(self) -> None:
         """Upstream's, which names the class of its model runner itself; and norms of our own."""
         super().init_device()
-        prefer_one_pass()
+        if self.model_config.enforce_eager:  # a compiler looks into vLLM's own
+            prefer_one_pass()
         if type(self.model_runner) is CPUModelRunner:
             self.model_runner.__class__ = SeededCPUModelRunner
 

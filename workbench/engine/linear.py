@@ -30,8 +30,8 @@ def unpacked_linear(x: torch.Tensor, weight: torch.Tensor, bias: torch.Tensor | 
     """
     # Parameters of vLLM have a class of their own, for which Python would be called at every attribute.
     with torch._C.DisableTorchFunctionSubclass():
-        of_one_type = x.dtype is weight.dtype and (bias is None or bias.dtype is weight.dtype)
-        if not (of_one_type and is_widened(weight.dtype) and weight.is_contiguous()):
+        fits = bias is None or (bias.dtype is weight.dtype and bias.shape == weight.shape[:1])
+        if not (x.dtype is weight.dtype and is_widened(weight.dtype) and weight.is_contiguous() and fits):
             return functional.linear(x, weight, bias)
         out_features, in_features = weight.shape
         rows = x.reshape(-1, in_features)

@@ -38,7 +38,7 @@ COLUMNS = 3
 ROW_COLUMNS = 4
 """The same for a single row: as many streams as the processor prefetches."""
 
-FLAGS = {"cache": True, "fastmath": {"reassoc", "contract"}}
+FLAGS = {"parallel": True, "cache": True, "fastmath": {"reassoc", "contract"}}
 """Sums may be taken in vector lanes; NaN and infinity stay what they are."""
 PRODUCT = "void(i8, i8, i8, i8, i8, i8, i8)"
 NORM = "void(i8, i8, i8, i8, i8, f4)"
@@ -54,12 +54,12 @@ def _pointer(typing_context: Any, address: Any) -> Any:
     return types.voidptr(address), generate
 
 
-@njit("f4(u2)", inline="always")
+@njit(inline="always")
 def _wide(bits):  # type: ignore[no-untyped-def]
     return np.uint32(np.uint32(bits) << np.uint32(16)).view(np.float32)
 
 
-@njit("u2(f4)", inline="always")
+@njit(inline="always")
 def _narrow(value):  # type: ignore[no-untyped-def]
     """Rounded to the nearest, to the even one of two, as torch does."""
     bits = np.float32(value).view(np.uint32)
@@ -68,7 +68,7 @@ def _narrow(value):  # type: ignore[no-untyped-def]
     return np.uint16(0x7FC0) if np.isnan(value) else np.uint16(rounded)
 
 
-@njit(PRODUCT, parallel=True, **FLAGS)
+@njit(PRODUCT, **FLAGS)
 def row_product(x_at, weight_at, bias_at, out_at, rows, out_features, in_features):  # type: ignore[no-untyped-def]
     """`out = weight @ x + bias` for one row and at least ROW_COLUMNS features; arguments as for `product`."""
     x = carray(_pointer(x_at), in_features, np.uint16)
@@ -93,7 +93,7 @@ def row_product(x_at, weight_at, bias_at, out_at, rows, out_features, in_feature
         out[n], out[n + 1], out[n + 2], out[n + 3] = _narrow(a0), _narrow(a1), _narrow(a2), _narrow(a3)
 
 
-@njit(PRODUCT, parallel=True, **FLAGS)
+@njit(PRODUCT, **FLAGS)
 def product(x_at, weight_at, bias_at, out_at, rows, out_features, in_features):  # type: ignore[no-untyped-def]
     """`out = x @ weight.T + bias`.
 
@@ -148,7 +148,7 @@ def product(x_at, weight_at, bias_at, out_at, rows, out_features, in_features): 
                     out[m + i, n + j] = _narrow(total)
 
 
-@njit("void(f4[::1], u2[::1], u2[::1], f4)", inline="always")
+@njit(inline="always")
 def _normalize(row, weight, out, epsilon):  # type: ignore[no-untyped-def]
     size = row.shape[0]
     squares = np.float32(0)
@@ -174,8 +174,8 @@ def norm(x_at, weight_at, out_at, rows, size, epsilon):  # type: ignore[no-untyp
     x = carray(_pointer(x_at), (rows, size), np.uint16)
     weight = carray(_pointer(weight_at), size, np.uint16)
     out = carray(_pointer(out_at), (rows, size), np.uint16)
-    wide = np.empty(size, np.float32)
-    for m in range(rows):
+    for m in prange(rows):
+        wide = np.empty(size, np.float32)
         for k in range(size):
             wide[k] = _wide(x[m, k])
         _normalize(wide, weight, out[m], epsilon)
@@ -187,8 +187,8 @@ def add_norm(x_at, residual_at, weight_at, rows, size, epsilon):  # type: ignore
     x = carray(_pointer(x_at), (rows, size), np.uint16)
     residual = carray(_pointer(residual_at), (rows, size), np.uint16)
     weight = carray(_pointer(weight_at), size, np.uint16)
-    wide = np.empty(size, np.float32)
-    for m in range(rows):
+    for m in prange(rows):
+        wide = np.empty(size, np.float32)
         for k in range(size):
             wide[k] = _wide(x[m, k]) + _wide(residual[m, k])
             residual[m, k] = _narrow(wide[k])

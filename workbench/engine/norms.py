@@ -36,6 +36,7 @@ def _register(kernels: ModuleType) -> None:
             and x.dtype is torch.bfloat16
             and weight.dtype is torch.bfloat16
             and weight.is_contiguous()
+            and weight.shape == x.shape[-1:]
         )
 
     def takes_both(
@@ -44,6 +45,8 @@ def _register(kernels: ModuleType) -> None:
         return (
             takes(x, weight, epsilon, variance_size)
             and x_residual.dtype is torch.bfloat16
+            and x_residual.shape == x.shape
+            and x_residual.data_ptr() != x.data_ptr()
             and x.is_contiguous()
             and x_residual.is_contiguous()
         )

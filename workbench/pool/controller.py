@@ -222,12 +222,9 @@ class Controller:
             await self._shut_down()
 
     async def _tick(self) -> None:
-        late_s = 0.0
         while True:
-            self._events.put_nowait(Tick(late_s if late_s > TICK_S else 0.0))
-            slept_at = time.monotonic()
+            self._events.put_nowait(Tick())
             await asyncio.sleep(TICK_S)
-            late_s = time.monotonic() - slept_at - TICK_S
 
     def _handle(self, event: Event) -> None:
         match event:
@@ -247,8 +244,8 @@ class Controller:
                 self._runners.on_event(event)
             case UnloadAsked() | SleepAsked() | DrainAsked() | RestartAsked():
                 self._orders.carry_out(event)
-            case Tick(stood_still_s):
-                self._workers.check_health(stood_still_s)
+            case Tick():
+                self._workers.check_health(TICK_S)
 
     def _on_asked(self, ticket: Ticket) -> None:
         runner = self._runners.get(ticket.spec.name)

@@ -14,7 +14,8 @@ GIB = 1 << 30
 APP_BYTES = 2 * GIB
 """Host memory left to the app process and the system."""
 CPU_WORKER_BYTES = GIB
-"""Host memory of a warm worker before it holds a model: measured 0.6 to 0.8 GiB."""
+"""Host memory of a warm worker before it holds a model: measured 0.6 to 0.8 GiB. The rest is for what a model
+asleep keeps of its KV cache (`engine/kv_kept.py`)."""
 GPU_WORKER_BYTES = int(1.75 * GIB)
 """Device memory of a warm worker and its activations, besides weights, KV cache and CUDA graphs."""
 GRAPH_BYTES = 32 << 20

@@ -124,9 +124,6 @@ class RestartAsked:
 class Tick:
     """Time has passed."""
 
-    stood_still_s: float = 0.0
-    """For how long the app, and perhaps all of the machine, stood still before."""
-
 
 RunnerEvent = LoadEnded | Slept | Woken | Pinned
 Order = UnloadAsked | SleepAsked | DrainAsked | RestartAsked

@@ -49,12 +49,12 @@ def sickness(worker: Worker, limits: Limits) -> str:
         WorkerState.STOPPING: limits.unload_timeout,
     }
     time_limit = time_limits.get(worker.state)
-    if time_limit is not None and now - worker.state_since > time_limit:
+    if time_limit is not None and now - worker.state_since - worker.excused_state_s > time_limit:
         return f"was {worker.state} for more than {time_limit:.0f} s"
     if worker.state is WorkerState.STARTING:
         return ""  # importing holds the interpreter for long; its own limit is above
     if worker.asked_at > worker.heard_at and now - worker.asked_at > limits.ping_timeout:
         return f"gave no sign of life for {limits.ping_timeout:.0f} s"
-    if worker.step_s > limits.step_timeout:
+    if worker.step_s - worker.excused_step_s > limits.step_timeout:
         return f"was in one engine step for more than {limits.step_timeout:.0f} s"
     return ""

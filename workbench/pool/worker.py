@@ -65,6 +65,8 @@ class Worker:
         self.swaps = 0
         self.memory = MemoryReading(0, 0)
         self.step_s = 0.0
+        self.excused_state_s = self.excused_step_s = 0.0
+        """Of its state and its engine step, what the app stood still for."""
         self.last_held: dict[str, float] = {}
         """Monotonic time when it was last given each model that it has ever had."""
         self.was_warm = False
@@ -133,7 +135,7 @@ class Worker:
     def apply(self, event: WorkerEvent) -> None:
         """Move to the next state; an illegal event raises."""
         self.state = next_state(self.state, event)
-        self.state_since = time.monotonic()
+        self.state_since, self.excused_state_s = time.monotonic(), 0.0
         if self.state is WorkerState.WARM and not self.was_warm:
             self.was_warm = True
             self.start_s = self.state_since - self.started_at
@@ -159,9 +161,10 @@ class Worker:
     def excuse(self, seconds: float) -> None:
         """Leave out of all waits the time in which the app stood still: the worker may have done so, too."""
         now = time.monotonic()
-        self.state_since = min(self.state_since + seconds, now)
         self.heard_at = min(self.heard_at + seconds, now)
         self.asked_at = min(self.asked_at + seconds, now)
+        self.excused_state_s += seconds
+        self.excused_step_s += seconds
 
     def _send(self, command: Command) -> None:
         if not self._writer.is_closing():
@@ -183,6 +186,8 @@ class Worker:
                 if isinstance(report, Warmed | Cleaned | Pong):
                     self.memory = report.memory
                 if isinstance(report, Pong):
+                    if report.step_s < self.step_s:  # another step
+                        self.excused_step_s = 0.0
                     self.step_s = report.step_s
                 if event := EVENT_OF_REPORT.get(type(report)):
                     self.apply(event)

@@ -53,6 +53,7 @@ class WorkerSet:
         self._numbers = itertools.count(1)
         self._failures = 0
         self._retry_at = 0.0
+        self._checked_at = time.monotonic()
 
     def __iter__(self) -> Iterator[Worker]:
         return iter(self._workers.values())
@@ -153,14 +154,18 @@ class WorkerSet:
         worker.stop()
         log.info("worker is drained", worker=worker_id)
 
-    def check_health(self, stood_still_s: float) -> None:
+    def check_health(self, every_s: float) -> None:
         """Ask for signs of life, and kill workers that are hung.
 
         Args:
-            stood_still_s: for how long the app did; held against no worker.
+            every_s: how often this is meant to be called. Much later, the app has stood still, and perhaps
+                all of the machine, which is held against no worker.
         """
+        now = time.monotonic()
+        late_s, self._checked_at = now - self._checked_at - every_s, now
         for worker in self:
-            worker.excuse(stood_still_s)
+            if late_s > every_s:
+                worker.excuse(late_s)
             if reason := sickness(worker, self._limits):
                 log.warning("worker is killed", worker=worker.id, reason=reason)
                 worker.crash_reason = reason

@@ -111,7 +111,7 @@ class PacedEvents(Generic[Event]):
             if not self._pump.cancelled():
                 await self._pump
         finally:
-            self._pump.cancel()
+            self.stop()
             await asyncio.gather(self._pump, return_exceptions=True)
 
     async def _run(self) -> None:

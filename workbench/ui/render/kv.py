@@ -17,7 +17,7 @@ NOTHING_SERVES = (
     'in <a href="./">the chat</a>, and watch its cache fill here.</p></div>'
 )
 NOT_SERVING = {
-    "asleep": "is asleep and has given its KV cache back.",
+    "asleep": "is asleep; no request uses its cache.",
     "sleeping": "is falling asleep.",
     "waking": "is waking.",
     "loading": "is loading.",
