@@ -27,7 +27,7 @@ lint: dev ## ruff (rules and format) and types
 
 test: lint ## lint, then every test but the GPU's: unit, real engine, browser
 	$(BIN)/python -m scripts.chromium
-	$(BIN)/python -m pytest -n 2 --dist loadgroup $(ARGS)
+	$(BIN)/python -m pytest $(ARGS)
 
 test-gpu: dev ## the tests that need an NVIDIA GPU
 	$(BIN)/python -m pytest -m gpu $(ARGS)

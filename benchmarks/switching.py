@@ -111,7 +111,8 @@ async def measure(pair: Pair, count: int) -> tuple[Figures, tuple[Question, Ques
     The models' own files are in the page cache. `p50_s` and so on: switches as they are, to a model that
     sleeps in its worker. `load_p50_s`: with sleep left off, from prepared weights, and its phases.
     `first_s`: the first load of each model, when nothing is prepared. `100_s`: from request to hundredth
-    token. `resident_p50_s`: from one to the other while both are on the device.
+    token. `resident_p50_s`: from one to the other while both are on the device, and `resident_warm_s` to the
+    same again, in turn.
     """
     for weights in (path for model in pair.models for path in model.glob("*.safetensors")):
         prefetch(weights)  # a cold disk is none of the loader's doing
@@ -127,7 +128,7 @@ async def measure(pair: Pair, count: int) -> tuple[Figures, tuple[Question, Ques
             switches, warm = await _switches(workbench, turns, count, "woken")
             long = [await turns.switch(LONG_ANSWER) for _ in range(4)]
         async with running(pair, data_dir, 2 * pair.one_fits) as workbench:
-            resident = await _resident(workbench, pair, count)
+            resident, resident_warm = await _resident(workbench, pair, count)
     figures = spread(name, [_first_token_s(answer) for answer in switches])
     figures |= {
         f"{name}_load_p50_s": round(statistics.median(map(_first_token_s, loads)), 4),
@@ -135,6 +136,7 @@ async def measure(pair: Pair, count: int) -> tuple[Figures, tuple[Question, Ques
         f"{name}_first_s": round(statistics.median(map(_first_token_s, first)), 4),
         f"{name}_warm_ttft_s": round(statistics.median(map(_first_token_s, warm)), 4),
         f"{name}_resident_p50_s": round(statistics.median(map(_first_token_s, resident)), 4),
+        f"{name}_resident_warm_s": round(statistics.median(map(_first_token_s, resident_warm)), 4),
         f"{name}_100_s": round(statistics.median(a.last_at - a.asked_at for a in long), 4),
     }
     for phase in PHASES:
@@ -186,22 +188,26 @@ async def _none_starting(workbench: Workbench) -> None:
     await until(lambda: all(worker.state != "starting" for worker in workbench.pool().workers))
 
 
-async def _resident(workbench: Workbench, pair: Pair, count: int) -> list[TimedAnswer]:
-    """Answers of the two models in turn, both on the device."""
+async def _resident(
+    workbench: Workbench, pair: Pair, count: int
+) -> tuple[list[TimedAnswer], list[TimedAnswer]]:
+    """Answers of the two models in turn, both on the device, each followed by the same request again."""
     options = SamplingOptions(temperature=0, max_tokens=pair.max_tokens)
     for model in pair.models:
         # Where no worker is warm, a model that is idle gives its own.
         await until(lambda: any(worker.state == "warm" for worker in workbench.pool().workers))
         await workbench.load(model.name)
     await _none_starting(workbench)
-    answers = []
+    other: list[TimedAnswer] = []
+    again: list[TimedAnswer] = []
     for number in range(count + DISCARDED):
         side = number % 2
-        answer = await timed_answer(workbench, pair.models[side].name, pair.prompts[side], options)
-        if answer.stats.switch_s:
-            raise RuntimeError("A model was switched to while both fitted.")
-        answers.append(answer)
-    return answers[DISCARDED:]
+        for answers in (other, again):
+            answer = await timed_answer(workbench, pair.models[side].name, pair.prompts[side], options)
+            if answer.stats.switch_s:
+                raise RuntimeError("A model was switched to while both fitted.")
+            answers.append(answer)
+    return other[DISCARDED:], again[DISCARDED:]
 
 
 def _first_token_s(answer: TimedAnswer) -> float:

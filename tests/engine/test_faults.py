@@ -84,7 +84,7 @@ async def test_cancelling_the_last_waiter_cancels_the_load_and_the_worker_surviv
     for pid in pids:
         os.kill(pid, signal.SIGCONT)
     await until(lambda: not workbench.pool().runners)
-    await until(lambda: workbench.catalog.recent_swaps(1)[0].outcome == "cancelled")
+    await until(lambda: [swap.outcome for swap in workbench.catalog.recent_swaps(1)] == ["cancelled"])
     assert pids <= {worker.pid for worker in workbench.pool().workers}
     assert (await ask(workbench, "storyteller", "Tell me a story")).text.endswith(".")
 

@@ -1,6 +1,7 @@
 """The way of an API request to its model, where it does not go smoothly."""
 
 import asyncio
+import contextlib
 import json
 from typing import Any
 
@@ -13,6 +14,7 @@ from tests.engine.helpers import until, worker_of
 from workbench.access.access import LOCAL, Caller
 from workbench.api import patience
 from workbench.api.openai import OpenAIGateway
+from workbench.errors import NotFoundError
 from workbench.values import VariantView
 
 pytestmark = [pytest.mark.engine, pytest.mark.asyncio(loop_scope="session")]
@@ -45,7 +47,8 @@ def client_of(workbench: Any, caller: Caller = LOCAL, **settings: Any) -> httpx.
 
 async def unload_all(workbench) -> None:
     for runner in workbench.pool().runners:
-        await workbench.unload(runner.model, force=True)
+        with contextlib.suppress(NotFoundError):  # it is leaving already
+            await workbench.unload(runner.model, force=True)
     await until(lambda: not workbench.pool().runners)
 
 
