@@ -59,3 +59,24 @@ def test_time_in_which_the_app_stood_still_is_held_against_no_worker():
         assert sickness(one, LIMITS) == ""
     Worker.excuse(serving, 995)
     assert serving.heard_at <= time.monotonic()
+
+
+def test_only_the_step_that_was_under_way_is_excused():
+    answering = worker()
+    Worker.note_step(answering, 10)
+    Worker.excuse(answering, 1000)
+    Worker.note_step(answering, 1015)
+    assert sickness(answering, LIMITS) == ""
+    for over in (0, 5):
+        Worker.note_step(answering, over)
+        Worker.note_step(answering, 301)
+        assert "one engine step" in sickness(answering, LIMITS)
+        Worker.excuse(answering, 1000)
+
+
+def test_a_pause_while_nothing_was_asked_excuses_no_later_step():
+    idle = worker()
+    Worker.excuse(idle, 1000)
+    Worker.note_step(idle, 0)
+    Worker.note_step(idle, 301)
+    assert "one engine step" in sickness(idle, LIMITS)

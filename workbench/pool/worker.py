@@ -166,6 +166,12 @@ class Worker:
         self.excused_state_s += seconds
         self.excused_step_s += seconds
 
+    def note_step(self, step_s: float) -> None:
+        """Note for how long the engine step under way has taken; 0 for none."""
+        if not step_s or step_s < self.step_s:  # what was excused is over
+            self.excused_step_s = 0.0
+        self.step_s = step_s
+
     def _send(self, command: Command) -> None:
         if not self._writer.is_closing():
             self._writer.write(frame(command))
@@ -186,9 +192,7 @@ class Worker:
                 if isinstance(report, Warmed | Cleaned | Pong):
                     self.memory = report.memory
                 if isinstance(report, Pong):
-                    if report.step_s < self.step_s:  # another step
-                        self.excused_step_s = 0.0
-                    self.step_s = report.step_s
+                    self.note_step(report.step_s)
                 if event := EVENT_OF_REPORT.get(type(report)):
                     self.apply(event)
                 on_report(self, report)
