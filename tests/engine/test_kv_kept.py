@@ -1,11 +1,13 @@
 """Blocks of a KV cache that a model asleep keeps, over vLLM's own block pool."""
 
+from functools import partial
 from types import SimpleNamespace
 
 import pytest
 import torch
 from vllm.v1.core.block_pool import BlockPool
 
+from workbench.engine import core
 from workbench.engine.cpu_sleep import SleepingCPUWorker
 from workbench.engine.kv_kept import forget_all_but, gaps, last_used
 
@@ -107,3 +109,18 @@ def test_a_model_asleep_has_its_kept_blocks_and_zeros(layers):
         assert (layer[1] == 1).all()
         assert (layer[15] == 1).all()
         assert not layer[3:14].any(), "but for parts of pages beside what is kept"
+
+
+def test_a_model_that_falls_asleep_believes_in_nothing_that_it_gives_back(manager, layers, monkeypatch):
+    monkeypatch.setattr(core, "last_used", partial(last_used, kept_bytes=2 * BLOCK_BYTES))
+    worker = SleepingCPUWorker.__new__(SleepingCPUWorker)
+    worker.model_runner = SimpleNamespace(kv_caches=layers)
+    engine = core.WarmEngineCore.__new__(core.WarmEngineCore)
+    engine.model_executor = SimpleNamespace(driver_worker=SimpleNamespace(worker=worker))
+    engine.scheduler = SimpleNamespace(kv_cache_manager=manager)
+    engine._falls_asleep = True
+    leave(manager, "a", "b")
+    c, d = leave(manager, "c", "d")
+    assert engine.reset_prefix_cache()
+    assert worker.kept_blocks == [c, d]
+    assert [found(manager, content) for content in "abcd"] == [None, None, c, d]
